@@ -1,0 +1,144 @@
+/**
+ * Belfry in one process: what is built, in which order it starts, and the reverse in which it stops.
+ *
+ *     broker ─▶ relay (outbox → rules → inbox → broker) ─▶ gateway (sockets, HTTP)
+ *
+ * The gateway stops first: unready, sessions sent away with 1012 while the relay still serves them; then the relay
+ * finishes its batch and gives the lease back.
+ */
+
+import { readFileSync } from 'node:fs';
+import { createBroker } from './broker/create.js';
+import type { Config } from './config.js';
+import type { GatewayOptions } from './gateway/server.js';
+import { Gateway } from './gateway/server.js';
+import { PostgresChannels } from './inbox/channels.js';
+import { PostgresInbox } from './inbox/inbox.js';
+import type { Logger } from './log.js';
+import { createMetrics } from './metrics.js';
+import { assertSuitable, createPool, explainConnectionError, serverInfo } from './postgres.js';
+import type { RelayObserver } from './relay/observer.js';
+import { Relay } from './relay/relay.js';
+import { loadColumnTypes } from './schema/columns.js';
+import { assertMigrated } from './schema/migrate.js';
+import { adaptToPooler } from './schema/session.js';
+
+export interface AppOptions {
+  readonly role: 'all' | 'relay' | 'gateway';
+  readonly log: Logger;
+  readonly observer?: RelayObserver;
+  /** Further static pages of the HTTP server. */
+  readonly pages?: GatewayOptions['pages'];
+  readonly extraRoutes?: GatewayOptions['extraRoutes'];
+}
+
+export interface App {
+  /** Where the gateway listens; null for role `relay`. */
+  readonly port: number | null;
+  /** Reads again what may change while it runs: the files of `server.tls`. Throws BelfryError; then nothing has changed. */
+  reload(): Promise<void>;
+  /** Drains and closes everything. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Connections of the gateway for recovery, lists and marks. */
+const gatewayConnections = 8;
+
+/** The gateway asks nothing that takes longer; a socket to Postgres that went silent must not hold a session for ever. */
+const queryTimeoutMs = 15_000;
+
+/** A part that has not stopped by then (a connection that cannot say goodbye) is left behind. */
+const stopLimitMs = 22_000;
+
+interface Part {
+  start(): Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** Resolves when sessions are accepted and the relay runs or stands by. Throws BelfryError; then nothing is left running. */
+export async function startApp(config: Config, options: AppOptions): Promise<App> {
+  const { role, log } = options;
+  const pool = createPool(config.database.url, {
+    applicationName: 'belfry gateway',
+    max: gatewayConnections,
+    queryTimeoutMs,
+    onConnect: adaptToPooler,
+  });
+  const started: Part[] = [{ start: () => Promise.resolve(), stop: () => pool.end() }];
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => (stopping ??= stopAll(started));
+  try {
+    const client = await pool.connect().catch((error: unknown) => {
+      throw explainConnectionError(error, config.database.url);
+    });
+    try {
+      assertSuitable(await serverInfo(client));
+      await assertMigrated(client);
+    } finally {
+      client.release();
+    }
+
+    const metrics = createMetrics();
+    const broker = await createBroker(config.broker, log);
+    await begin(started, broker);
+    if (role !== 'gateway') {
+      const relay = new Relay({
+        config,
+        broker,
+        log,
+        metrics: metrics.relay,
+        ...(options.observer === undefined ? {} : { observer: options.observer }),
+      });
+      await begin(started, relay);
+    }
+    let port: number | null = null;
+    let reload = (): Promise<void> => Promise.resolve();
+    if (role !== 'relay') {
+      const types = await loadColumnTypes(pool, config);
+      const gateway = new Gateway({
+        config,
+        broker,
+        inbox: new PostgresInbox(pool, config, types),
+        channels: new PostgresChannels(pool, config),
+        pool,
+        log,
+        metrics,
+        version,
+        ...(options.pages === undefined ? {} : { pages: options.pages }),
+        ...(options.extraRoutes === undefined ? {} : { extraRoutes: options.extraRoutes }),
+      });
+      started.push({ start: () => Promise.resolve(), stop: () => gateway.stop() });
+      ({ port } = await gateway.start());
+      reload = () => gateway.reload();
+    }
+    log.info({ role, port, broker: broker.kind }, 'ready');
+    return { port, reload, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Of the package. */
+export const version: string = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
+
+async function begin(started: Part[], part: Part): Promise<void> {
+  started.push(part);
+  await part.start();
+}
+
+/** In reverse; one that fails to stop does not keep the others from stopping. */
+async function stopAll(started: readonly Part[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const part of [...started].reverse())
+    await within(stopLimitMs, part.stop()).catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
+}
+
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
+  await Promise.race([work, over]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,98 @@
+/**
+ * Publications between processes over NATS (core, no JetStream: a publication is only a hint).
+ *
+ * What must hold: as redis.ts.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { connect } from '@nats-io/transport-node';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { BelfryError, messageOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Broker, BrokerHandler, Publication } from './broker.js';
+import { brokerSubject, decode, encode } from './wire.js';
+
+export class NatsBroker implements Broker {
+  readonly kind = 'nats';
+  private readonly origin = randomUUID();
+  private connection: NatsConnection | null = null;
+  private handler: BrokerHandler | null = null;
+  private cutOff = false;
+
+  constructor(
+    private readonly url: string,
+    private readonly log: Pick<Logger, 'warn' | 'info'>,
+  ) {}
+
+  async start(): Promise<void> {
+    const { hostname, port, username, password } = new URL(this.url);
+    try {
+      this.connection = await connect({
+        servers: `${hostname}:${port === '' ? '4222' : port}`,
+        ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
+        timeout: 5_000,
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: 500,
+        reconnectJitter: 2_000,
+        pingInterval: 5_000,
+        maxPingOut: 1,
+      });
+    } catch (error) {
+      throw new BelfryError(
+        'broker_unavailable',
+        `NATS could not be reached: ${messageOf(error)}. Check broker or NATS_URL.`,
+        { retry: true, cause: error },
+      );
+    }
+    this.connection.subscribe(brokerSubject, {
+      callback: (error, message) => {
+        if (error !== null) return;
+        const publications = decode(this.origin, message.string());
+        if (publications !== null) this.handler?.receive(publications);
+      },
+    });
+    void this.watch(this.connection);
+  }
+
+  async stop(): Promise<void> {
+    const { connection } = this;
+    this.connection = null;
+    this.handler = null;
+    await connection?.close();
+  }
+
+  subscribe(handler: BrokerHandler): void {
+    this.handler = handler;
+  }
+
+  publish(publications: readonly Publication[]): void {
+    if (publications.length === 0) return;
+    this.handler?.receive(publications);
+    const { connection } = this;
+    // While it is cut off the library would queue without a bound; positions catch what is not sent.
+    if (connection === null || connection.isClosed() || this.cutOff) return;
+    for (const message of encode(this.origin, publications)) connection.publish(brokerSubject, message);
+  }
+
+  /** Other processes may have them. */
+  mayHaveSessions(): boolean {
+    return true;
+  }
+
+  mayHaveSubscribers(): boolean {
+    return true;
+  }
+
+  private async watch(connection: NatsConnection): Promise<void> {
+    for await (const status of connection.status()) {
+      if (status.type === 'disconnect') {
+        this.cutOff = true;
+        this.log.warn('NATS is out of reach; trying again');
+      } else if (status.type === 'reconnect') {
+        this.cutOff = false;
+        this.log.info('NATS is back');
+        this.handler?.reconnected();
+      }
+    }
+  }
+}

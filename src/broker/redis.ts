@@ -1,0 +1,112 @@
+/**
+ * Publications between processes over Redis pub/sub.
+ *
+ * What must hold: this process's own gateway hears at once, without the way through Redis; a lost connection is made
+ * anew for ever, and whoever was cut off is told to compare positions; nothing is queued while it is down.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { createClient } from 'redis';
+import { BelfryError, messageOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Broker, BrokerHandler, Publication } from './broker.js';
+import { brokerSubject, decode, encode } from './wire.js';
+
+type Client = ReturnType<typeof createClient>;
+
+export class RedisBroker implements Broker {
+  readonly kind = 'redis';
+  private readonly origin = randomUUID();
+  private readonly publisher: Client;
+  private readonly subscriber: Client;
+  private handler: BrokerHandler | null = null;
+  private started = false;
+
+  constructor(
+    url: string,
+    private readonly log: Pick<Logger, 'warn' | 'info'>,
+  ) {
+    const options = {
+      url,
+      disableOfflineQueue: true,
+      pingInterval: 5_000,
+      socket: { connectTimeout: 5_000, reconnectStrategy: backoffMs },
+    };
+    this.publisher = createClient(options);
+    // A subscriber waits for its subscription to be renewed after a reconnect, which is a command of its own.
+    this.subscriber = createClient({ ...options, disableOfflineQueue: false });
+    for (const client of [this.publisher, this.subscriber]) {
+      client.on('error', (error: unknown) =>
+        this.log.warn({ error: messageOf(error) }, 'Redis is out of reach; trying again'),
+      );
+    }
+    this.subscriber.on('ready', () => {
+      if (!this.started) return;
+      this.log.info('Redis is back');
+      this.handler?.reconnected();
+    });
+  }
+
+  async start(): Promise<void> {
+    try {
+      await withTimeout(Promise.all([this.publisher.connect(), this.subscriber.connect()]));
+      await this.subscriber.subscribe(brokerSubject, (message) => this.receive(message));
+      this.started = true;
+    } catch (error) {
+      await this.stop();
+      throw new BelfryError(
+        'broker_unavailable',
+        `Redis could not be reached: ${messageOf(error)}. Check broker or REDIS_URL.`,
+        { retry: true, cause: error },
+      );
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.handler = null;
+    for (const client of [this.publisher, this.subscriber]) if (client.isOpen) client.destroy();
+    await Promise.resolve();
+  }
+
+  subscribe(handler: BrokerHandler): void {
+    this.handler = handler;
+  }
+
+  publish(publications: readonly Publication[]): void {
+    if (publications.length === 0) return;
+    this.handler?.receive(publications);
+    if (!this.publisher.isReady) return;
+    for (const message of encode(this.origin, publications)) {
+      this.publisher
+        .publish(brokerSubject, message)
+        .catch((error: unknown) => this.log.warn({ error: messageOf(error) }, 'a message to Redis was lost'));
+    }
+  }
+
+  /** Other processes may have them. */
+  mayHaveSessions(): boolean {
+    return true;
+  }
+
+  mayHaveSubscribers(): boolean {
+    return true;
+  }
+
+  private receive(message: string): void {
+    const publications = decode(this.origin, message);
+    if (publications !== null) this.handler?.receive(publications);
+  }
+}
+
+/** Full jitter up to 5 s. */
+function backoffMs(retries: number): number {
+  return Math.random() * Math.min(5_000, 100 * 2 ** Math.min(retries, 10));
+}
+
+async function withTimeout<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<never>(
+    (_, reject) => (timer = setTimeout(() => reject(new Error('no answer within 5 s')), 5_000)),
+  );
+  return await Promise.race([work, over]).finally(() => clearTimeout(timer));
+}

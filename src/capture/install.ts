@@ -1,0 +1,180 @@
+/**
+ * Installs the triggers of a config.
+ *
+ * - Everything that can be wrong is found before anything is changed: tables, columns, conditions, ownership, roles.
+ * - It can be stopped at any point and run again; what is as it should be is not touched.
+ * - It needs the owner of the tables and no superuser. Without CREATEROLE it says which roles a DBA must make.
+ */
+
+import type pg from 'pg';
+import type { Config } from '../config.js';
+import { BelfryError, messageOf, sqlState } from '../errors.js';
+import { quoteIdent } from '../postgres.js';
+import { withMigrationLock } from '../schema/migrate.js';
+import { readCatalog, tableKey, type Catalog } from './catalog.js';
+import { assertMapped, capturedSources, capturedTables } from './desired.js';
+import { runInTransaction, runWithTableLock, type CaptureLog } from './locks.js';
+import { CAPTURE_ROLE, qualified } from './names.js';
+import { missingRoles, planCapture } from './plan.js';
+
+export { capturedTables } from './desired.js';
+export { captureSql } from './plan.js';
+export type { CaptureLog } from './locks.js';
+
+export interface InstallOptions {
+  readonly log?: CaptureLog;
+  /** How long a locked table is tried for; a minute. */
+  readonly lockBoundMs?: number;
+}
+
+export interface InstallResult {
+  /** What was changed, in order; empty when everything was there. */
+  readonly changed: readonly string[];
+  /** What works, but not as it should. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Brings roles, functions and triggers to what the config says; the client must be in no transaction, and the migrations applied. Throws
+ * `not_migrated`, `config_invalid` (every problem of the mapping), `database_denied` (rights, roles), `lock_busy` (retry).
+ */
+export async function installCapture(
+  client: pg.ClientBase,
+  config: Config,
+  options: InstallOptions = {},
+): Promise<InstallResult> {
+  return withMigrationLock(client, async () => {
+    const before = await readCatalog(client, capturedTables(config));
+    if (before.ring === null)
+      throw new BelfryError('not_migrated', 'There is no schema belfry in this database: run `belfry migrate`.');
+    assertMapped(config, before);
+    assertOwned(config, before);
+    await assertConditions(client, config);
+    const changed: string[] = [];
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await converge(client, config, options, changed);
+      } catch (error) {
+        // Roles belong to the cluster: another database's uninstall has dropped one just now.
+        if (sqlState(error) !== '42704' || attempt === ROLE_ATTEMPTS) throw denied(error);
+      }
+    }
+  });
+}
+
+const ROLE_ATTEMPTS = 3;
+
+/** One way from what is there to what should be; `changed` grows as it goes. */
+async function converge(
+  client: pg.ClientBase,
+  config: Config,
+  options: InstallOptions,
+  changed: string[],
+): Promise<InstallResult> {
+  const tables = capturedTables(config);
+  changed.push(...(await createRoles(client, await readCatalog(client, tables))));
+  const { steps, warnings } = planCapture(await readCatalog(client, tables), config);
+  for (const step of steps) {
+    if (step.table === null) await runStep(client, step.statements);
+    else await runWithTableLock(client, step.table, step.statements, boundsOf(options));
+    for (const change of step.changes) options.log?.info({ change }, 'capture changed');
+    changed.push(...step.changes);
+  }
+  return { changed, warnings };
+}
+
+function boundsOf(options: InstallOptions): { log?: CaptureLog; boundMs?: number } {
+  return {
+    ...(options.log === undefined ? {} : { log: options.log }),
+    ...(options.lockBoundMs === undefined ? {} : { boundMs: options.lockBoundMs }),
+  };
+}
+
+/** Roles and rights belong to the cluster or to all: another database's migration may change the same rows just now. */
+async function runStep(client: pg.ClientBase, statements: readonly string[]): Promise<void> {
+  const attempts = 5;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await runInTransaction(client, statements);
+    } catch (error) {
+      const concurrent = sqlState(error) === 'XX000' && /concurrently/.test(messageOf(error));
+      if (!concurrent || attempt === attempts) throw error;
+    }
+  }
+}
+
+function denied(error: unknown): unknown {
+  if (sqlState(error) !== '42501') return error;
+  return new BelfryError(
+    'database_denied',
+    `${messageOf(error)}. Run belfry migrate as the owner of the tables and of schema belfry.`,
+    {
+      cause: error,
+    },
+  );
+}
+
+/** Throws `database_denied` when the tables belong to somebody else: triggers need their owner. */
+export function assertOwned(config: Config, catalog: Catalog): void {
+  const foreign = new Map<string, string>();
+  for (const table of capturedTables(config)) {
+    const found = catalog.tables.get(tableKey(table)) ?? null;
+    if (found === null) continue;
+    for (const relation of [found, ...found.descendants])
+      if (!relation.owned) foreign.set(qualified(relation), relation.owner);
+  }
+  if (foreign.size === 0) return;
+  const list = [...foreign].map(([table, owner]) => `${table} (owner ${owner})`).join(', ');
+  throw new BelfryError(
+    'database_denied',
+    `User ${catalog.roles.user} may not create triggers on ${list}: run belfry migrate as the owner of the tables, or as a member of that role.`,
+  );
+}
+
+/** Tries every `when` as the triggers will: over no rows, with nothing but pg_catalog in the search path. */
+async function assertConditions(client: pg.ClientBase, config: Config): Promise<void> {
+  const problems: string[] = [];
+  await client.query('begin');
+  try {
+    await client.query('set local search_path = pg_catalog, pg_temp');
+    for (const source of capturedSources(config)) {
+      if (source.when === null) continue;
+      await client.query('savepoint belfry_condition');
+      try {
+        await client.query(
+          `select from (select * from ${qualified(source.table)} limit 0) as belfry_new where (\n${source.when}\n)`,
+        );
+      } catch (error) {
+        problems.push(
+          `  ${source.path}.when: ${messageOf(error)} (functions and types outside pg_catalog need their schema)`,
+        );
+        await client.query('rollback to belfry_condition');
+      }
+    }
+  } finally {
+    await client.query('rollback');
+  }
+  if (problems.length > 0) throw new BelfryError('config_invalid', [`${config.path}:`, ...problems].join('\n'));
+}
+
+/** Makes the two roles where they are missing. Throws `database_denied` with the SQL for a DBA where that is not allowed. */
+async function createRoles(client: pg.ClientBase, catalog: Catalog): Promise<string[]> {
+  const missing = missingRoles(catalog);
+  if (missing.length === 0) return [];
+  if (!catalog.roles.mayCreate) {
+    const statements = [...missing, `grant ${CAPTURE_ROLE} to ${quoteIdent(catalog.roles.user)}`];
+    throw new BelfryError(
+      'database_denied',
+      `User ${catalog.roles.user} may not create roles. Have a DBA run: ${statements.map((sql) => `${sql};`).join(' ')} Then run belfry migrate again.`,
+    );
+  }
+  for (const statement of missing) {
+    try {
+      await client.query(statement);
+    } catch (error) {
+      // Another database's migration was faster.
+      if (sqlState(error) !== '42710' && sqlState(error) !== '23505') throw denied(error);
+    }
+  }
+  return missing;
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+/**
+ * `belfry`: runs one command and ends with the exit code of the contract: 0 done, 1 it failed (one line on stderr), 2 wrong
+ * usage or config.
+ */
+
+import { createProgram } from './program.js';
+import { exitCodeOf, tell } from './report.js';
+
+// Whoever reads us may stop reading: `belfry outbox list | head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+try {
+  await createProgram().parseAsync(process.argv);
+} catch (error) {
+  tell(error);
+  process.exitCode = exitCodeOf(error);
+}

@@ -1,0 +1,278 @@
+/**
+ * The client around its machine: does what the machine asks, feeds it what happens, and calls the application's
+ * handlers.
+ *
+ * What must hold: inputs are worked off one after another (a handler may call the client); a handler that throws harms
+ * nobody else, its error surfaces as an uncaught one; after `close` no handler is called but for `status`.
+ */
+
+import type { JsonObject, MarkOk, PingOk, PresenceOk, PublishOk, SubscribeOk } from '../protocol/frames.js';
+import { nextDeadline, transition } from './machine.js';
+import type {
+  Badge,
+  ChannelEvent,
+  Client,
+  ConnectOptions,
+  EventMap,
+  MarkSelection,
+  Subscription,
+  Unlisten,
+} from './index.js';
+import { openSocket, watchPage, type Socket, type WebSocketClass } from './socket.js';
+import { initialState, type Effect, type Failure, type Frame, type Input, type Status } from './state.js';
+import { loadPosition, positionSaver } from './storage.js';
+
+/** Why a call or a subscription failed. `retry`: the same may succeed later. */
+export class BelfryClientError extends Error {
+  override readonly name = 'BelfryClientError';
+  readonly code: Failure['code'];
+  readonly retry: boolean;
+
+  constructor({ code, message, retry }: Failure) {
+    super(message);
+    this.code = code;
+    this.retry = retry;
+  }
+}
+
+interface Waiting {
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface Subscriber {
+  readonly onEvent: (event: ChannelEvent) => void;
+  readonly onState: ((state: Readonly<Record<string, number>>) => void) | undefined;
+  readonly waiting: Waiting;
+}
+
+type Listener = (...args: never[]) => void;
+
+/** The longest time that a timer can hold: beyond 2^31 - 1 ms it would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export function createClient(options: ConnectOptions): Client {
+  const url = socketUrl(options.url);
+  const Class = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketClass }).WebSocket;
+  if (Class === undefined)
+    throw new TypeError('there is no global WebSocket here: pass one, e.g. of package ws, as option WebSocket');
+
+  let state = initialState(options.position ?? loadPosition(options));
+  let badge: Badge | null = null;
+  let status: Status = { status: 'connecting', attempt: 0 };
+  let socket: Socket | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timerAtMs = Infinity;
+  let nextRef = 1;
+  let running = false;
+  const inputs: Input[] = [];
+  const calls = new Map<number, Waiting>();
+  const subscribers = new Map<string, Set<Subscriber>>();
+  const listeners = new Map<string, Set<Listener>>();
+  const saver = positionSaver(options);
+  const unwatch = watchPage(() => input({ type: 'wake' }), saver.flush);
+
+  function input(next: Input): void {
+    inputs.push(next);
+    if (running) return;
+    running = true;
+    for (let one = inputs.shift(); one !== undefined; one = inputs.shift()) {
+      const step = transition(state, one, { now: Date.now(), random: Math.random() });
+      state = step.state;
+      step.effects.forEach(perform);
+    }
+    running = false;
+    saver.save(state.position);
+    arm();
+  }
+
+  /** One timer for all deadlines, set anew only if it would come too late. */
+  function arm(): void {
+    const atMs = nextDeadline(state);
+    if (atMs >= timerAtMs || atMs === Infinity) return;
+    clearTimeout(timer);
+    timerAtMs = atMs;
+    timer = setTimeout(
+      () => {
+        timerAtMs = Infinity;
+        input({ type: 'tick' });
+      },
+      Math.min(Math.max(0, atMs - Date.now()), LONGEST_TIMER_MS),
+    );
+  }
+
+  function perform(effect: Effect): void {
+    switch (effect.type) {
+      case 'fetchToken':
+        return fetchToken(effect.fresh);
+      case 'open':
+        socket = openSocket(Class as WebSocketClass, url, {
+          open: () => input({ type: 'open' }),
+          message: receive,
+          gone: (code, reason) => input({ type: 'gone', code, reason }),
+        });
+        return;
+      case 'drop':
+        socket?.drop(effect.reason);
+        socket = null;
+        return;
+      case 'send':
+        return socket?.send(JSON.stringify(effect.frame));
+      case 'status':
+        status = effect.status;
+        if (status.status === 'closed') shut();
+        return emit('status', status);
+      case 'push':
+        if (effect.push['event'] === 'badge') badge = effect.push['data'] as Badge;
+        return emit(String(effect.push['event']) as keyof EventMap, effect.push['data'] as never, effect.push as never);
+      case 'channelPush':
+        for (const { onEvent } of subscribers.get(effect.channel) ?? []) guard(onEvent, effect.push as never);
+        return emit('channel', effect.push as never);
+      case 'synced':
+        return emit('synced', { seq: effect.seq });
+      case 'gap':
+        return emit('gap', effect.gap);
+      case 'subscribed':
+        return answered(effect.ok);
+      case 'refused':
+        return refused(effect.channel, effect.error);
+      case 'settle':
+        return take(effect.ref)?.resolve(effect.ok as never);
+      case 'fail':
+        return take(effect.ref)?.reject(new BelfryClientError(effect.error));
+    }
+  }
+
+  function fetchToken(fresh: boolean): void {
+    // The function may throw at once, too.
+    new Promise<string>((resolve) => resolve(options.token({ fresh }))).then(
+      (token) => input({ type: 'token', token }),
+      (error: unknown) =>
+        input({ type: 'tokenFailed', message: error instanceof Error ? error.message : String(error) }),
+    );
+  }
+
+  function receive(text: string): void {
+    let frame: unknown;
+    try {
+      frame = JSON.parse(text);
+    } catch {
+      return;
+    }
+    if (typeof frame !== 'object' || frame === null) return;
+    emit('frame', frame as Frame);
+    input({ type: 'frame', frame: frame as Frame });
+  }
+
+  function emit<K extends keyof EventMap>(event: K, ...args: EventMap[K]): void {
+    for (const listener of listeners.get(event) ?? []) guard(listener, ...(args as unknown as never[]));
+  }
+
+  function guard(handler: Listener, ...args: never[]): void {
+    try {
+      handler(...args);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  function take(ref: number): Waiting | undefined {
+    const waiting = calls.get(ref);
+    calls.delete(ref);
+    return waiting;
+  }
+
+  function call<T>(body: JsonObject): Promise<T> {
+    const answer = new Promise<T>((resolve, reject) => {
+      const ref = nextRef++;
+      calls.set(ref, { resolve, reject });
+      input({ type: 'call', ref, body });
+    });
+    // A mark that nobody waits for must not end the process when the client is closed.
+    answer.catch(() => undefined);
+    return answer;
+  }
+
+  function answered(ok: SubscribeOk): void {
+    for (const { onState, waiting } of subscribers.get(ok.channel) ?? []) {
+      waiting.resolve(ok as never);
+      if (onState !== undefined) guard(onState, ok.state as never);
+    }
+  }
+
+  function refused(channel: string, failure: Failure): void {
+    const gone = subscribers.get(channel);
+    subscribers.delete(channel);
+    for (const { waiting } of gone ?? []) waiting.reject(new BelfryClientError(failure));
+    if (failure.code !== 'closed') emit('unsubscribed', { channel, code: failure.code, message: failure.message });
+  }
+
+  function shut(): void {
+    clearTimeout(timer);
+    unwatch();
+    saver.save(state.position);
+    saver.flush();
+  }
+
+  const mark = (op: string, which: MarkSelection): Promise<MarkOk> =>
+    call({ op, ...('through' in which ? { through: which.through } : { ids: 'ids' in which ? which.ids : which }) });
+
+  const client: Client = {
+    get status() {
+      return status;
+    },
+    get badge() {
+      return badge;
+    },
+    get position() {
+      return state.position;
+    },
+    on(event, listener): Unlisten {
+      const all = listeners.get(event) ?? new Set();
+      listeners.set(event, all.add(listener as unknown as Listener));
+      return () => void all.delete(listener as unknown as Listener);
+    },
+    subscribe(channel, onEvent, onState): Subscription {
+      let waiting: Waiting | undefined;
+      const ready = new Promise<SubscribeOk>((resolve, reject) => (waiting = { resolve, reject }));
+      // Whoever does not look at `ready` learns of a refusal by `unsubscribed`.
+      ready.catch(() => undefined);
+      const one: Subscriber = { onEvent, onState, waiting: waiting as unknown as Waiting };
+      const all = subscribers.get(channel) ?? new Set();
+      subscribers.set(channel, all.add(one));
+      input({ type: 'subscribe', channel });
+      return {
+        channel,
+        ready,
+        close: () => {
+          if (!all.delete(one) || all.size > 0 || subscribers.get(channel) !== all) return;
+          subscribers.delete(channel);
+          input({ type: 'unsubscribe', channel });
+        },
+      };
+    },
+    seen: (which) => mark('seen', which),
+    read: (which) => mark('read', which),
+    archive: (which) => mark('archive', which),
+    publish: (channel, event, data = {}) => call<PublishOk>({ op: 'publish', channel, event, data }),
+    presence: (of) =>
+      call<PresenceOk>({ op: 'presence', ...(typeof of === 'string' ? { channel: of } : { users: of }) }),
+    ping: () => call<PingOk>({ op: 'ping' }),
+    close: () => input({ type: 'stop' }),
+  };
+
+  // A turn later, so that handlers attached right after `connect` hear everything.
+  queueMicrotask(() => input({ type: 'start' }));
+  return client;
+}
+
+/** `http` becomes `ws`, a bare host gets the path `/ws`, and a page may give a path alone; throws TypeError. */
+function socketUrl(text: string): string {
+  const url = new URL(text, (globalThis as { location?: { href: string } }).location?.href);
+  url.protocol = url.protocol.replace(/^http/, 'ws');
+  if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${text} is no WebSocket address`);
+  if (url.pathname === '/') url.pathname = '/ws';
+  return url.href;
+}

@@ -1,0 +1,133 @@
+/**
+ * The configuration: one YAML (or JSON) file and a few variables of the environment; the only place that reads either.
+ *
+ * Either a `Config` without a doubt in it comes out, or one error that names every problem with its path and line.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { LineCounter, parseDocument } from 'yaml';
+import type { Document } from 'yaml';
+import { applyOverrides, fieldOf, interpolate, overridesFor } from './config/environment.js';
+import type { Environment } from './config/environment.js';
+import { pathText, Problems } from './config/problems.js';
+import { resolveConfig } from './config/resolve.js';
+import type { Sections } from './config/resolve.js';
+import { configSchema } from './config/schema.js';
+import type { RawConfig } from './config/schema.js';
+import type { Config, LogLevel } from './config/types.js';
+import { BelfryError, messageOf } from './errors.js';
+
+export type * from './config/types.js';
+export type { Environment } from './config/environment.js';
+export { channelColumns, mappedColumns } from './config/mapping.js';
+export { CHANNEL_LENGTH, parseChannel, parseDuration, replaceParameters, sqlParameters } from './config/values.js';
+export type { ChannelName } from './config/values.js';
+
+export const DEFAULT_PATH = 'belfry.yaml';
+
+const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+/** Reads and checks a file. Throws BelfryError `config_invalid`: not there, not YAML, or every problem in it. */
+export async function loadConfig(path: string = DEFAULT_PATH, env: Environment = process.env): Promise<Config> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    throw new BelfryError('config_invalid', explainMissing(path, error));
+  }
+  return parseConfig(text, env, { path });
+}
+
+/** Checks a text; `path` names it in messages, and its folder is where other files are looked for. Throws as `loadConfig`. */
+export function parseConfig(
+  text: string,
+  env: Environment = process.env,
+  options: { readonly path?: string } = {},
+): Config {
+  const path = options.path ?? DEFAULT_PATH;
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
+  const problems = new Problems();
+  const warnings: string[] = [];
+  const data = read(document, path);
+
+  const logLevel = logLevelOf(env, problems);
+  const overrides = overridesFor(data, env, problems, warnings);
+  const overridden = new Map(overrides.map((override) => [pathText(override.path), override.variable]));
+  const unresolved = new Problems();
+  const filled = applyOverrides(interpolate(data, env, unresolved), overrides);
+  unresolved.moveTo(problems, (problemPath) => !overridden.has(pathText(problemPath)));
+
+  const sections = checkShape(filled, problems);
+  const config = resolveConfig(sections, { path, logLevel, problems, warnings });
+  if (config === null) throw problems.toError(path, document, lines, overridden);
+  return config;
+}
+
+/** LOG_LEVEL, else `fallback`; for what is logged without a config. */
+export function logLevelOf(env: Environment = process.env, problems?: Problems, fallback: LogLevel = 'info'): LogLevel {
+  const text = env['LOG_LEVEL']?.toLowerCase() ?? '';
+  const level = LOG_LEVELS.find((name) => name === text);
+  if (level === undefined && text !== '') problems?.add(['LOG_LEVEL'], `must be one of ${LOG_LEVELS.join(', ')}`);
+  return level ?? fallback;
+}
+
+/** DATABASE_URL, else empty; for what needs no more than a database. */
+export function databaseUrlOf(env: Environment = process.env): string {
+  return env['DATABASE_URL'] ?? '';
+}
+
+/** Whether JWT_SECRET says what tokens are signed with, so that no file has to. */
+export function hasJwtSecret(env: Environment = process.env): boolean {
+  return (env['JWT_SECRET'] ?? '') !== '';
+}
+
+/** PORT, else the default; for what runs without a config. */
+export function portOf(env: Environment = process.env): string {
+  return env['PORT'] || '10000';
+}
+
+function explainMissing(path: string, error: unknown): string {
+  const code = fieldOf(error, 'code');
+  if (code !== 'ENOENT') return `${path} can't be read: ${messageOf(error)}`;
+  const where = path === DEFAULT_PATH ? `there is no ${path} here` : `there is no ${path}`;
+  return `${where}: run \`belfry init\` to have one written, or write it (docs/configuration.md), or name another with --config`;
+}
+
+function read(document: Document, path: string): unknown {
+  const [first] = document.errors;
+  if (first === undefined) {
+    try {
+      return document.toJS({ maxAliasCount: 100 }) as unknown;
+    } catch (error) {
+      throw new BelfryError('config_invalid', `${path} is not YAML: ${messageOf(error)}`);
+    }
+  }
+  const told = document.errors.map((error) => `  ${error.message.split('\n')[0]?.replace(/:$/, '') ?? ''}`);
+  throw new BelfryError('config_invalid', `${path} is not YAML\n${told.join('\n')}`);
+}
+
+// Section by section and source by source, so that what is sound goes on to the checks across sections.
+function checkShape(data: unknown, problems: Problems): Sections {
+  const mapping = typeof data === 'object' && data !== null && !Array.isArray(data) ? data : null;
+  if (mapping === null) problems.add([], 'must be a mapping that begins with version: 1');
+  for (const key of Object.keys(mapping ?? {})) {
+    if (!Object.hasOwn(configSchema.shape, key)) problems.add([key], 'is not a known key');
+  }
+  const sections: Record<string, unknown> = {};
+  for (const [key, schema] of Object.entries(configSchema.shape)) {
+    const value = fieldOf(mapping, key) ?? undefined;
+    if (key === 'sources' && Array.isArray(value)) {
+      sections[key] = value.map((source: unknown, index) => {
+        const result = configSchema.shape.sources.element.safeParse(source);
+        if (!result.success) problems.addIssues([key, index], result.error.issues, source);
+        return result.data;
+      });
+      continue;
+    }
+    const result = schema.safeParse(value);
+    if (result.success) sections[key] = result.data;
+    else problems.addIssues([key], result.error.issues, value);
+  }
+  return sections as Sections satisfies { sources?: readonly (RawConfig['sources'][number] | undefined)[] };
+}

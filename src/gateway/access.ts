@@ -1,0 +1,180 @@
+/**
+ * Who may read, publish or see whom: the config's SQL, asked with a bounded time.
+ *
+ * What must hold: the answer is yes only if the SQL returned a row; a value that cannot be cast means no row (SQLSTATE class
+ * 22); whatever else goes wrong is `unavailable`, never yes, and says nothing of the SQL to whoever asked. The SQL runs read
+ * only, on connections of its own, so that a query that hangs can starve neither inboxes nor the relay.
+ */
+
+import type { Pool, PoolClient } from 'pg';
+import type { Access } from '../config/types.js';
+import { replaceParameters } from '../config/values.js';
+import { BelfryError, sqlState } from '../errors.js';
+import { createPool } from '../postgres.js';
+
+/** The person who asks, and what is asked for (a channel's id, another person). */
+export interface Pair {
+  readonly user: string;
+  readonly other: string;
+}
+
+/** Connections for the config's SQL. */
+const connections = 4;
+/** The longest that one statement may take. */
+const statementTimeoutMs = 2000;
+/** Pairs that one statement asks for. */
+const pairsAtOnce = 1000;
+
+export class AccessRules {
+  readonly #pool: Pool;
+  readonly #questions = new Map<string, Question>();
+
+  constructor(url: string) {
+    this.#pool = createPool(url, {
+      applicationName: 'belfry access',
+      max: connections,
+      session: { statement_timeout: String(statementTimeoutMs), default_transaction_read_only: 'on' },
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#pool.end();
+  }
+
+  /** Throws BelfryError `unavailable`. `other` is the name of the second parameter: `id` or `other`. */
+  async allows(access: Access, other: 'id' | 'other', pair: Pair): Promise<boolean> {
+    if (access === 'public') return true;
+    if (access === 'none') return false;
+    return this.ask(this.question(access.sql, other), pair);
+  }
+
+  /** As `allows`, for many pairs with few statements; answers in the order of `pairs`. */
+  async allowsEach(access: Access, other: 'id' | 'other', pairs: readonly Pair[]): Promise<boolean[]> {
+    if (access === 'public' || access === 'none') return pairs.map(() => access === 'public');
+    const question = this.question(access.sql, other);
+    const answers: boolean[] = [];
+    for (let from = 0; from < pairs.length; from += pairsAtOnce) {
+      answers.push(...(await this.askEach(question, pairs.slice(from, from + pairsAtOnce))));
+    }
+    return answers;
+  }
+
+  private question(sql: string, other: 'id' | 'other'): Question {
+    let question = this.#questions.get(sql);
+    if (question === undefined) {
+      question = new Question(sql, other);
+      this.#questions.set(sql, question);
+    }
+    return question;
+  }
+
+  private async ask(question: Question, pair: Pair): Promise<boolean> {
+    try {
+      const { rows } = await this.#pool.query<{ yes: boolean }>(question.single, question.values(pair));
+      return rows[0]?.yes === true;
+    } catch (error) {
+      if (isDataError(error)) return false;
+      throw unavailable(error);
+    }
+  }
+
+  private async askEach(question: Question, pairs: readonly Pair[]): Promise<boolean[]> {
+    const [only] = pairs;
+    if (only !== undefined && pairs.length === 1) return [await this.ask(question, only)];
+    try {
+      const text = await question.batch(() => this.#pool.connect());
+      const { rows } = await this.#pool.query<{ n: string }>(text, [
+        pairs.map(({ user }) => user),
+        pairs.map(({ other }) => other),
+      ]);
+      const yes = new Set(rows.map(({ n }) => Number(n) - 1));
+      return pairs.map((_, i) => yes.has(i));
+    } catch (error) {
+      if (!isDataError(error)) throw unavailable(error);
+      // One value that cannot be cast fails all of them: ask one by one.
+      const answers: boolean[] = [];
+      for (const pair of pairs) answers.push(await this.ask(question, pair));
+      return answers;
+    }
+  }
+}
+
+/** One piece of the config's SQL as the statements that ask it. */
+class Question {
+  /** For one pair: its parameters get the types that Postgres infers. */
+  readonly single: string;
+  readonly #parameters: string[] = [];
+  #batch: Promise<string> | null = null;
+
+  constructor(
+    private readonly sql: string,
+    private readonly other: 'id' | 'other',
+  ) {
+    // A line break before the bracket: the SQL may end with a comment.
+    this.single = `select exists (${this.numbered()}\n) as yes`;
+  }
+
+  values(pair: Pair): string[] {
+    return this.#parameters.map((name) => (name === 'user' ? pair.user : pair.other));
+  }
+
+  /** For arrays of pairs, cast to the types that `single` would infer; gives the positions (from 1) of those with a row. */
+  batch(connect: () => Promise<PoolClient>): Promise<string> {
+    this.#batch ??= this.makeBatch(connect).catch((error: unknown) => {
+      this.#batch = null;
+      throw error;
+    });
+    return this.#batch;
+  }
+
+  private async makeBatch(connect: () => Promise<PoolClient>): Promise<string> {
+    const types = await parameterTypes(await connect(), this.numbered());
+    const cast = (name: string): string => {
+      const type = types[this.#parameters.indexOf(name)] ?? 'text';
+      return `cast(belfry_pair.${name === 'user' ? 'who' : 'what'} as ${type})`;
+    };
+    return (
+      'select belfry_pair.n from unnest($1::text[], $2::text[]) with ordinality as belfry_pair(who, what, n) ' +
+      `where exists (${replaceParameters(this.sql, cast)}\n)`
+    );
+  }
+
+  private numbered(): string {
+    return replaceParameters(this.sql, (name) => {
+      if (name !== 'user' && name !== this.other) return `:${name}`;
+      let index = this.#parameters.indexOf(name);
+      if (index < 0) index = this.#parameters.push(name) - 1;
+      return `$${index + 1}`;
+    });
+  }
+}
+
+/** In a transaction, so that a pooler cannot spread the statements over several sessions. Releases the client. */
+async function parameterTypes(client: PoolClient, text: string): Promise<string[]> {
+  let failed = true;
+  try {
+    await client.query('begin');
+    await client.query(`prepare belfry_question as ${text}`);
+    const { rows } = await client.query<{ types: string[] }>(
+      `select parameter_types::text[] as types from pg_catalog.pg_prepared_statements where name = 'belfry_question'`,
+    );
+    await client.query('deallocate belfry_question');
+    await client.query('commit');
+    failed = false;
+    return rows[0]?.types ?? [];
+  } finally {
+    client.release(failed);
+  }
+}
+
+/** Class 22: data exception, e.g. 22P02, text that is no number. */
+function isDataError(error: unknown): boolean {
+  return sqlState(error)?.startsWith('22') === true;
+}
+
+function unavailable(cause: unknown): BelfryError {
+  return new BelfryError('unavailable', 'Whether this is allowed cannot be checked just now: try again.', {
+    retry: true,
+    cause,
+  });
+}

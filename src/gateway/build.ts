@@ -1,0 +1,171 @@
+/** The parts of the gateway and what each is given of the others; the one place that knows how they hang together. */
+
+import type { Broker } from '../broker/broker.js';
+import type { Pool } from 'pg';
+import type { Config } from '../config/types.js';
+import type { ChannelRecovery, Channels, Inbox } from '../inbox/types.js';
+import type { Logger } from '../log.js';
+import { byLabel, type Metrics } from '../metrics.js';
+import { AccessRules } from './access.js';
+import { Badges } from './badges.js';
+import { Blocks } from './blocks.js';
+import { ChannelHubs } from './channels.js';
+import { Coalescer } from './coalesce.js';
+import type { ChannelRequest, Context, JoinRequest } from './context.js';
+import { Extensions } from './extensions.js';
+import { Addresses } from './limits.js';
+import type { Publisher } from './listeners.js';
+import { People } from './people.js';
+import { Presence } from './presence.js';
+import { isOutage } from './problem.js';
+import { Recheck } from './recheck.js';
+import type { Session } from './session.js';
+import { Sessions } from './sessions.js';
+import { Together } from './together.js';
+import { Tokens } from './tokens.js';
+import { PushTraces } from './traces.js';
+
+export interface Materials {
+  readonly config: Config;
+  readonly broker: Broker;
+  readonly inbox: Inbox;
+  readonly channels: Channels;
+  readonly pool: Pool;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+/** Recoveries that one batch asks for. */
+const recoveriesAtOnce = 500;
+
+export function build(materials: Materials, topics: Publisher, sessionPrefix: string): Context {
+  const { config, broker, inbox, log } = materials;
+  const metrics = materials.metrics.gateway;
+  const store = materials.channels;
+  const failed = reporter(log);
+  const pushed = byLabel(metrics.pushes, 'kind');
+  const repaired = (outcome: string): void => metrics.repairs.inc({ outcome });
+
+  const access = new AccessRules(config.database.url);
+  const addresses = new Addresses();
+  const traces = new PushTraces(materials.pool, sessionPrefix);
+  const people = new People({ inbox, pushed, traced: traces.add.bind(traces), failed, repaired });
+  const sessions = new Sessions(
+    {
+      sendQueueBytes: config.limits.sendQueueBytes,
+      left: (session) => leave(session),
+      fellBehind: () => metrics.slowReaders.inc(),
+      gone: (session) => {
+        session.use.connections--;
+      },
+    },
+    sessionPrefix,
+  );
+  const channels = new ChannelHubs({ store, topics, apart: sessions.apart, pushed, failed, repaired });
+  const presence = new Presence({
+    read: config.presence.read,
+    access,
+    people,
+    mostWatched: config.limits.subscriptions,
+    pushed,
+    failed,
+  });
+  const recheck = new Recheck({
+    rules: config.channels,
+    access,
+    channels,
+    presence: (who) => presence.recheck(who === 'all' ? presence.watching : who),
+    failed,
+  });
+  const blocks = new Blocks({
+    inbox,
+    people,
+    configured: config.blocks !== null,
+    changed: (hub) => {
+      for (const session of hub.sessions) {
+        channels.placeAll(session);
+        channels.placeImplicit(session);
+      }
+      recheck.sessions(hub.sessions);
+    },
+    failed,
+  });
+  const badges = new Badges({ inbox, people, asked: () => metrics.badgeQueries.inc(), pushed, failed });
+  const coalescer = new Coalescer((publication) => channels.count(publication));
+
+  /** A session leaves everything it is in. */
+  function leave(session: Session): void {
+    // In the middle of its stream nothing more may reach it but the close frame.
+    if (session.stage === 'slow')
+      for (const topic of session.socket?.getTopics() ?? []) session.socket?.unsubscribe(topic);
+    for (const subscription of [...(session.subscriptions?.values() ?? [])]) {
+      channels.leave(subscription);
+      presence.leftChannel(session, subscription.hub);
+    }
+    people.leave(session);
+    presence.left(session);
+  }
+
+  const recoveries = new Together(async (joins: readonly JoinRequest[]) => {
+    const requests = joins.map(({ hub, since, epoch }) => ({ userId: hub.userId, since, epoch }));
+    const strangers = joins.filter(({ hub }) => blocks.needed(hub)).map(({ hub }) => hub);
+    const [answers] = await Promise.all([inbox.recoverEach(requests), blocks.load(strangers)]);
+    return answers;
+  }, recoveriesAtOnce);
+  const channelRecoveries = new Together(
+    (requests: readonly ChannelRequest[]) => recoverChannels(store, requests),
+    recoveriesAtOnce,
+  );
+  metrics.census = () => ({ connections: sessions.all.length, sessions: people.sessions, users: people.hubs.size });
+  const sweepOwner = { inbox, people, channels, repaired, failed };
+  const tokens = new Tokens(config.auth);
+  const extensions =
+    config.extensions === null
+      ? null
+      : new Extensions({
+          ...{ file: config.extensions, store, broker, pool: materials.pool, log },
+          called: (outcome) => metrics.handlers.inc({ outcome }),
+        });
+  return {
+    ...{ config, inbox, store, broker, log, metrics, access, tokens, addresses, sessions },
+    ...{
+      people,
+      channels,
+      badges,
+      blocks,
+      coalescer,
+      presence,
+      recheck,
+      recoveries,
+      channelRecoveries,
+      sweepOwner,
+      traces,
+      extensions,
+    },
+  };
+}
+
+/** Those who want the same of a channel, e.g. all who come back to it after a restart, share one answer. */
+function recoverChannels(store: Channels, requests: readonly ChannelRequest[]): Promise<ChannelRecovery[]> {
+  const asked = new Map<string, Promise<ChannelRecovery>>();
+  return Promise.all(
+    requests.map(({ channel, offset, epoch }) => {
+      const key = `${offset ?? ''} ${epoch ?? ''} ${channel}`;
+      const answer = asked.get(key) ?? store.recover(channel, offset, epoch);
+      asked.set(key, answer);
+      return answer;
+    }),
+  );
+}
+
+/** A failure that repeats every second is told once in ten; an outage of Postgres in one line. */
+function reporter(log: Logger): (what: string, error: unknown) => void {
+  const toldAtMs = new Map<string, number>();
+  return (what, error) => {
+    const now = performance.now();
+    if (now - (toldAtMs.get(what) ?? -Infinity) < 10_000) return;
+    toldAtMs.set(what, now);
+    if (isOutage(error)) log.warn({ what }, 'not possible just now, is tried again');
+    else log.error({ err: error, what }, 'failed, is tried again');
+  };
+}

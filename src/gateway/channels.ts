@@ -1,0 +1,302 @@
+/**
+ * Channels: a hub per channel with subscribers, which passes the channel's stream on.
+ *
+ * What must hold:
+ * - Fan-out is a publish to the channel's topic: no work per subscriber. People with a block relation are in a topic of their
+ *   own, apart; they are served one by one only for an event whose actor one of them must not see. One by one, too, those whose
+ *   position is ahead of the hub's.
+ * - Dense order as for people (gaps.ts). A gap that cannot be filled is told as `resync`, never skipped.
+ * - A subscription is registered before its recovery is read; it joins the topic in the same turn in which its position has
+ *   reached the hub's, so that it gets each offset once.
+ * - `all` reaches everybody who is live; it needs no subscription.
+ */
+
+import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
+import type { Channels as ChannelStore } from '../inbox/types.js';
+import { CHANNEL_ALL } from '../protocol/frames.js';
+import { splitChannel } from '../protocol/parse.js';
+import { counterFrame, frameFor, pushFrame, withoutActor } from './frames.js';
+import { Gaps } from './gaps.js';
+import type { Publisher } from './listeners.js';
+import type { Session } from './session.js';
+
+export interface Subscription {
+  readonly session: Session;
+  readonly hub: ChannelHub;
+  /** Position up to which it was told; kept true while it is served individually. */
+  offset: number;
+  /** replaying: gets nothing live · topic, apart: by the topic of that name · individual: one by one · ended. */
+  mode: 'replaying' | 'topic' | 'apart' | 'individual' | 'ended';
+}
+
+export interface ChannelHub {
+  readonly channel: string;
+  readonly kind: string;
+  readonly id: string;
+  readonly subscriptions: Set<Subscription>;
+  readonly individual: Set<Subscription>;
+  readonly apart: Set<Subscription>;
+  /** The topic of those apart. */
+  readonly apartTopic: string;
+  position: number;
+  ahead: Map<number, ChannelPublication> | null;
+  recent: ChannelPublication[] | null;
+  joining: number;
+}
+
+export interface ChannelsOwner {
+  readonly store: ChannelStore;
+  readonly topics: Publisher;
+  /** Live sessions that get `all` by the topic of those apart. */
+  readonly apart: Set<Session>;
+  pushed(kind: 'channel' | 'counter', count: number): void;
+  failed(what: string, error: unknown): void;
+  repaired(outcome: 'channel' | 'resync'): void;
+}
+
+/** Events that a hub keeps for those who join; what is older they fetch. */
+const mostRecent = 512;
+
+export class ChannelHubs {
+  readonly hubs = new Map<string, ChannelHub>();
+  /** Always there, without subscriptions unless somebody asks for a replay of it. */
+  readonly all = makeHub(CHANNEL_ALL);
+  readonly gaps: Gaps<ChannelHub, ChannelPublication>;
+
+  constructor(private readonly owner: ChannelsOwner) {
+    this.hubs.set(CHANNEL_ALL, this.all);
+    this.gaps = new Gaps({
+      deliver: (hub, publication) => this.deliver(hub, publication),
+      fetch: (hubs) => this.fetch(hubs),
+      lost: (hub, upTo) => this.lost(hub, upTo),
+      known: (hub) => this.hubs.get(hub.channel) === hub,
+      failed: (error) => this.owner.failed('repair of channel streams', error),
+    });
+  }
+
+  /** Registers a subscription that begins with a replay. */
+  join(session: Session, channel: string): Subscription {
+    let hub = this.hubs.get(channel);
+    if (hub === undefined) {
+      hub = makeHub(channel);
+      this.hubs.set(channel, hub);
+    }
+    const subscription: Subscription = { session, hub, offset: -1, mode: 'replaying' };
+    hub.subscriptions.add(subscription);
+    hub.joining++;
+    hub.recent ??= [];
+    session.subscriptions ??= new Map();
+    session.subscriptions.set(channel, subscription);
+    return subscription;
+  }
+
+  /** The first recovery of a hub says where its stream stands. */
+  begin(hub: ChannelHub, position: number): void {
+    if (hub.position >= 0) return;
+    hub.position = position;
+    this.gaps.settle(hub);
+  }
+
+  /** Ends a subscription; idempotent. */
+  leave(subscription: Subscription): void {
+    const { hub, session, mode } = subscription;
+    if (mode === 'ended') return;
+    if (mode === 'replaying') this.joined(hub);
+    this.takeOut(subscription);
+    subscription.mode = 'ended';
+    hub.subscriptions.delete(subscription);
+    session.subscriptions?.delete(hub.channel);
+    if (hub.subscriptions.size === 0 && hub !== this.all) this.hubs.delete(hub.channel);
+  }
+
+  /** Sends what came since the subscription's position and makes it live; ends early when it was left. */
+  async goLive(subscription: Subscription): Promise<void> {
+    const { hub, session } = subscription;
+    while (subscription.mode === 'replaying' && session.open && subscription.offset < hub.position) {
+      const events =
+        recentAfter(hub, subscription.offset) ?? (await this.eventsAfter(hub.channel, subscription.offset));
+      if (!isDense(events, subscription.offset)) {
+        session.send(pushFrame('resync', { reason: 'channel', channel: hub.channel }));
+        subscription.offset = hub.position;
+        break;
+      }
+      if (!(await this.replay(subscription, events))) return;
+    }
+    if (subscription.mode !== 'replaying' || !session.open) return;
+    this.joined(hub);
+    subscription.mode = 'individual';
+    hub.individual.add(subscription);
+    this.place(subscription);
+  }
+
+  /** Sends logged events at the socket's pace; false when the subscription has ended. */
+  async replay(subscription: Subscription, events: readonly ChannelPublication[]): Promise<boolean> {
+    const { session } = subscription;
+    const frames = events.map((event) => frameFor(event, session.hub?.blocks ?? null));
+    if (!(await session.sendPaced(frames))) return false;
+    subscription.offset = Math.max(subscription.offset, events.at(-1)?.offset ?? -1);
+    return subscription.mode === 'replaying';
+  }
+
+  /** Whom a session blocks has changed: moves its subscriptions into or out of the topics. */
+  placeAll(session: Session): void {
+    for (const subscription of session.subscriptions?.values() ?? []) this.place(subscription);
+  }
+
+  /** A live session gets `all`, by one topic or the other, unless it has subscribed to it. */
+  placeImplicit(session: Session): void {
+    if (session.stage !== 'live' || session.subscriptions?.has(CHANNEL_ALL) === true) return;
+    if ((session.hub?.blocks?.size ?? 0) > 0) {
+      session.socket?.unsubscribe(CHANNEL_ALL);
+      session.socket?.subscribe(this.all.apartTopic);
+      this.owner.apart.add(session);
+    } else {
+      if (this.owner.apart.delete(session)) session.socket?.unsubscribe(this.all.apartTopic);
+      session.socket?.subscribe(CHANNEL_ALL);
+    }
+  }
+
+  leaveImplicit(session: Session): void {
+    if (this.owner.apart.delete(session)) session.socket?.unsubscribe(this.all.apartTopic);
+    session.socket?.unsubscribe(CHANNEL_ALL);
+  }
+
+  /** A frame without a position to everybody who is live, also to those who are being told what they missed of `all`. */
+  tellAll(frame: string): void {
+    this.publish(this.all, frame, null, () => frame);
+    for (const { session, mode } of this.all.subscriptions) if (mode === 'replaying') session.send(frame);
+  }
+
+  receive(publication: ChannelPublication): void {
+    const hub = this.hubs.get(publication.channel);
+    if (hub === undefined) return;
+    if (hub === this.all && hub.position < 0 && hub.joining === 0) hub.position = publication.offset - 1;
+    this.gaps.receive(hub, publication.offset, publication);
+  }
+
+  /** The present value of a counter, already coalesced. */
+  count(publication: CounterPublication): void {
+    const hub = this.hubs.get(publication.channel);
+    if (hub === undefined) return;
+    this.publish(hub, counterFrame(publication, true), publication.actorId, () => counterFrame(publication, false));
+    this.owner.pushed('counter', 1);
+  }
+
+  /** Into the topic that it belongs to, or individually while it is ahead. */
+  private place(subscription: Subscription): void {
+    const { hub, session, mode } = subscription;
+    if (!session.open || session.socket === null || mode === 'replaying' || mode === 'ended') return;
+    const ahead = mode === 'individual' && subscription.offset > hub.position;
+    const wanted = ahead ? 'individual' : (session.hub?.blocks?.size ?? 0) > 0 ? 'apart' : 'topic';
+    if (wanted === mode) return;
+    this.takeOut(subscription);
+    subscription.mode = wanted;
+    if (wanted === 'apart') hub.apart.add(subscription);
+    session.socket.subscribe(wanted === 'apart' ? hub.apartTopic : hub.channel);
+  }
+
+  private takeOut(subscription: Subscription): void {
+    const { hub, session, mode } = subscription;
+    hub.individual.delete(subscription);
+    hub.apart.delete(subscription);
+    const topic = mode === 'topic' ? hub.channel : mode === 'apart' ? hub.apartTopic : null;
+    if (topic !== null && session.stage !== 'closed') session.socket?.unsubscribe(topic);
+  }
+
+  private deliver(hub: ChannelHub, publication: ChannelPublication): void {
+    hub.position = publication.offset;
+    if (hub.recent !== null) {
+      if (hub.recent.length >= mostRecent) hub.recent.shift();
+      hub.recent.push(publication);
+    }
+    const frame = frameFor(publication, null);
+    this.owner.topics.publish(hub.channel, frame);
+    this.tellApart(hub, frame, publication.actorId, () => withoutActor(publication));
+    this.owner.pushed('channel', 1);
+    for (const subscription of hub.individual) {
+      if (publication.offset > subscription.offset) {
+        subscription.offset = publication.offset;
+        subscription.session.send(frameFor(publication, subscription.session.hub?.blocks ?? null));
+      }
+      this.place(subscription);
+    }
+  }
+
+  /** To everybody who is live in a channel; `hidden` to those who must not see the actor. */
+  private publish(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {
+    this.owner.topics.publish(hub.channel, frame);
+    this.tellApart(hub, frame, actorId, hidden);
+    for (const { session } of hub.individual) session.send(seesNot(session, actorId) ? hidden() : frame);
+  }
+
+  private tellApart(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {
+    const implicit = hub === this.all ? this.owner.apart : nobody;
+    if (hub.apart.size + implicit.size === 0) return;
+    let concerned = false;
+    for (const { session } of hub.apart) concerned ||= seesNot(session, actorId);
+    for (const session of implicit) concerned ||= seesNot(session, actorId);
+    if (!concerned) return this.owner.topics.publish(hub.apartTopic, frame);
+    for (const { session } of hub.apart) session.send(seesNot(session, actorId) ? hidden() : frame);
+    for (const session of implicit) session.send(seesNot(session, actorId) ? hidden() : frame);
+  }
+
+  private async eventsAfter(channel: string, offset: number): Promise<ChannelPublication[]> {
+    return (await this.owner.store.eventsAfter(new Map([[channel, offset]]))).get(channel) ?? [];
+  }
+
+  private async fetch(hubs: readonly ChannelHub[]): Promise<Map<ChannelHub, ChannelPublication[]>> {
+    const found = await this.owner.store.eventsAfter(new Map(hubs.map((hub) => [hub.channel, hub.position])));
+    this.owner.repaired('channel');
+    return new Map(hubs.map((hub) => [hub, found.get(hub.channel) ?? []]));
+  }
+
+  /** What lies between cannot be had: everybody is told, and the stream goes on with what has come. */
+  private lost(hub: ChannelHub, upTo: number): void {
+    this.owner.repaired('resync');
+    const frame = pushFrame('resync', { reason: 'channel', channel: hub.channel });
+    this.publish(hub, frame, null, () => frame);
+    hub.position = hub.ahead === null ? upTo : Math.min(...hub.ahead.keys()) - 1;
+    if (hub.recent !== null) hub.recent.length = 0;
+    for (const subscription of hub.individual) subscription.offset = Math.max(subscription.offset, hub.position);
+    this.gaps.settle(hub);
+  }
+
+  private joined(hub: ChannelHub): void {
+    if (--hub.joining === 0) hub.recent = null;
+  }
+}
+
+const nobody: ReadonlySet<Session> = new Set();
+
+function seesNot(session: Session, actorId: string | null): boolean {
+  return actorId !== null && session.hub?.blocks?.has(actorId) === true;
+}
+
+function makeHub(channel: string): ChannelHub {
+  const { kind, id } = splitChannel(channel);
+  return {
+    channel,
+    kind,
+    id,
+    subscriptions: new Set(),
+    individual: new Set(),
+    apart: new Set(),
+    apartTopic: `\u0001${channel}`,
+    position: -1,
+    ahead: null,
+    recent: null,
+    joining: 0,
+  };
+}
+
+/** What follows a position without a hole; null where the hub no longer holds it. */
+function recentAfter({ recent }: ChannelHub, offset: number): ChannelPublication[] | null {
+  const first = recent?.[0];
+  if (recent === null || first === undefined || first.offset > offset + 1) return null;
+  const events = recent.filter((event) => event.offset > offset);
+  return events.length > 0 ? events : null;
+}
+
+function isDense(events: readonly ChannelPublication[], after: number): boolean {
+  return events.length > 0 && events.every((event, i) => event.offset === after + 1 + i);
+}

@@ -1,0 +1,77 @@
+/**
+ * Counter updates: at most one per channel and event in 250 ms, the first at once, the latest value last.
+ *
+ * What must hold: values are absolute, so that leaving out all but the latest loses nothing; the latest value that arrived is
+ * always sent; an older value never follows a newer one, also not one that came with a logged event (`supersede`).
+ */
+
+import type { CounterPublication } from '../broker/broker.js';
+
+/** CONTRACT §5. */
+export const coalesceMs = 250;
+
+interface Window {
+  readonly endsAtMs: number;
+  pending: CounterPublication | null;
+}
+
+export class Coalescer {
+  /** In the order in which they end, since all are equally long. */
+  readonly #windows = new Map<string, Window>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(
+    private readonly send: (publication: CounterPublication) => void,
+    private readonly nowMs: () => number = () => performance.now(),
+  ) {}
+
+  add(publication: CounterPublication): void {
+    const key = keyOf(publication.channel, publication.event);
+    const window = this.#windows.get(key);
+    if (window !== undefined) {
+      window.pending = publication;
+      return;
+    }
+    this.open(key);
+    this.send(publication);
+  }
+
+  /** A newer value goes out with a logged event: what waits is older. */
+  supersede(channel: string, event: string): void {
+    if (this.#windows.size === 0) return;
+    const window = this.#windows.get(keyOf(channel, event));
+    if (window !== undefined) window.pending = null;
+  }
+
+  /** Sends what waits. */
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    for (const { pending } of this.#windows.values()) if (pending !== null) this.send(pending);
+    this.#windows.clear();
+  }
+
+  private open(key: string): void {
+    this.#windows.set(key, { endsAtMs: this.nowMs() + coalesceMs, pending: null });
+    this.#timer ??= setTimeout(() => this.flush(), coalesceMs);
+  }
+
+  private flush(): void {
+    this.#timer = null;
+    const now = this.nowMs();
+    for (const [key, window] of this.#windows) {
+      if (window.endsAtMs > now) {
+        this.#timer = setTimeout(() => this.flush(), Math.max(1, window.endsAtMs - now));
+        return;
+      }
+      this.#windows.delete(key);
+      if (window.pending === null) continue;
+      this.open(key);
+      this.send(window.pending);
+    }
+  }
+}
+
+function keyOf(channel: string, event: string): string {
+  return `${channel}\n${event}`;
+}

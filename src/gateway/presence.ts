@@ -1,0 +1,233 @@
+/**
+ * Who is online, for those who may see them.
+ *
+ * What must hold: nobody learns anything about a person whom `presence.read` does not let them see, nor about somebody with
+ * whom they have a block relation: for them that person is offline and stays silent; a person who is back within the grace
+ * time was never away (no flapping); without `presence.read` nothing is kept.
+ *
+ * A session watches what it asked for: people, up to a bound (the oldest question is forgotten first), and channels that it
+ * is subscribed to. What it watches is asked again by recheck.ts.
+ */
+
+import type { Access } from '../config/types.js';
+import type { PresenceStatus } from '../protocol/frames.js';
+import type { AccessRules } from './access.js';
+import type { ChannelHub } from './channels.js';
+import type { People } from './people.js';
+import type { Session } from './session.js';
+
+export interface PresenceOwner {
+  readonly read: Access;
+  readonly access: AccessRules;
+  readonly people: People;
+  /** Most people and channels that one session watches. */
+  readonly mostWatched: number;
+  pushed(kind: 'presence', count: number): void;
+  failed(what: string, error: unknown): void;
+}
+
+/** How long somebody may be away unnoticed. */
+export const graceMs = 5000;
+/** Most people that are listed of a channel. */
+const mostListed = 1000;
+
+export class Presence {
+  /** Watched name (`u` person, `c` channel) → who watches it. */
+  readonly #watchers = new Map<string, Set<Session>>();
+  /** Who left a moment ago (person, or channel and person) → the end of the grace. In the order in which they end. */
+  readonly #leaving = new Map<string, { readonly atMs: number; readonly gone: () => void }>();
+  /** Who counts as online: with a live session, or away for less than the grace. */
+  readonly #online = new Set<string>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(private readonly owner: PresenceOwner) {}
+
+  get enabled(): boolean {
+    return this.owner.read !== 'none';
+  }
+
+  /** Throws BelfryError `unavailable`. */
+  async statuses(viewer: string, users: readonly string[]): Promise<Record<string, PresenceStatus>> {
+    const visible = await this.visible(viewer, users);
+    return Object.fromEntries(
+      users.map((user) => [user, visible.has(user) && this.isOnline(user) ? 'online' : 'offline']),
+    );
+  }
+
+  /** As `statuses`, and tells the session of changes from now on. */
+  async watchUsers(session: Session, users: readonly string[]): Promise<Record<string, PresenceStatus>> {
+    const visible = await this.visible(session.userId, users);
+    for (const user of visible) this.watch(session, `u${user}`);
+    return Object.fromEntries(
+      users.map((user) => [user, visible.has(user) && this.isOnline(user) ? 'online' : 'offline']),
+    );
+  }
+
+  /** Tells the session from now on who comes to a channel and who leaves it; of a channel that it is subscribed to. */
+  watchChannel(session: Session, channel: string): void {
+    this.watch(session, `c${channel}`);
+  }
+
+  /** Who is in a channel, of those whom the session may see. Throws BelfryError `unavailable`. */
+  async statusesIn(session: Session, hub: ChannelHub): Promise<Record<string, PresenceStatus>> {
+    const users = new Set<string>();
+    for (const subscription of hub.subscriptions) {
+      if (users.size >= mostListed) break;
+      users.add(subscription.session.userId);
+    }
+    const visible = await this.visible(session.userId, [...users]);
+    return Object.fromEntries([...visible].map((user) => [user, 'online']));
+  }
+
+  /** A session became live. */
+  arrived(session: Session): void {
+    if (!this.enabled) return;
+    const { userId } = session;
+    this.#leaving.delete(`u${userId}`);
+    if (this.#online.has(userId)) return;
+    this.#online.add(userId);
+    this.tellUser(userId, 'online');
+  }
+
+  /** A session is gone. */
+  left(session: Session): void {
+    for (const name of session.watching ?? []) this.unwatch(session, name);
+    const { userId } = session;
+    if (!this.#online.has(userId) || this.hasLive(userId)) return;
+    this.leave(`u${userId}`, () => {
+      if (this.hasLive(userId)) return;
+      this.#online.delete(userId);
+      this.tellUser(userId, 'offline');
+    });
+  }
+
+  joinedChannel(session: Session, hub: ChannelHub): void {
+    if (!this.enabled) return;
+    const { userId } = session;
+    if (this.#leaving.delete(`c${hub.channel}\n${userId}`)) return;
+    if (othersIn(hub, session) === 0) void this.tellChannel(hub.channel, userId, 'online');
+  }
+
+  leftChannel(session: Session, hub: ChannelHub): void {
+    this.unwatch(session, `c${hub.channel}`);
+    if (!this.enabled || othersIn(hub, session) > 0) return;
+    const { userId } = session;
+    this.leave(`c${hub.channel}\n${userId}`, () => void this.tellChannel(hub.channel, userId, 'offline'));
+  }
+
+  /** Asks again whether sessions may see whom they watch; throws BelfryError `unavailable`. */
+  async recheck(sessions: Iterable<Session>): Promise<void> {
+    if (!this.enabled) return;
+    for (const session of sessions) {
+      const users = [...(session.watching ?? [])].filter((name) => name.startsWith('u')).map((name) => name.slice(1));
+      if (users.length === 0 || !session.active) continue;
+      const visible = await this.visible(session.userId, users);
+      for (const user of users) {
+        if (visible.has(user)) continue;
+        this.unwatch(session, `u${user}`);
+        if (this.isOnline(user)) session.send(frame(user, 'offline', null));
+      }
+    }
+  }
+
+  /** All sessions that watch something. */
+  get watching(): Set<Session> {
+    return new Set([...this.#watchers.values()].flatMap((sessions) => [...sessions]));
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#leaving.clear();
+  }
+
+  private isOnline(userId: string): boolean {
+    return this.#online.has(userId);
+  }
+
+  private hasLive(userId: string): boolean {
+    return this.owner.people.hubs.get(userId)?.sessions.some(({ stage }) => stage === 'live') === true;
+  }
+
+  private async visible(viewer: string, users: readonly string[]): Promise<Set<string>> {
+    const blocks = this.owner.people.hubs.get(viewer)?.blocks ?? null;
+    const asked = users.filter((user) => user !== viewer && blocks?.has(user) !== true);
+    const pairs = asked.map((other) => ({ user: viewer, other }));
+    const answers = await this.owner.access.allowsEach(this.owner.read, 'other', pairs);
+    return new Set([...asked.filter((_, i) => answers[i] === true), ...users.filter((user) => user === viewer)]);
+  }
+
+  private watch(session: Session, name: string): void {
+    session.watching ??= new Set();
+    session.watching.delete(name);
+    session.watching.add(name);
+    const watchers = this.#watchers.get(name);
+    if (watchers === undefined) this.#watchers.set(name, new Set([session]));
+    else watchers.add(session);
+    if (session.watching.size <= this.owner.mostWatched) return;
+    const [oldest] = session.watching;
+    if (oldest !== undefined) this.unwatch(session, oldest);
+  }
+
+  private unwatch(session: Session, name: string): void {
+    session.watching?.delete(name);
+    const watchers = this.#watchers.get(name);
+    if (watchers?.delete(session) === true && watchers.size === 0) this.#watchers.delete(name);
+  }
+
+  private tellUser(userId: string, status: PresenceStatus): void {
+    let sent = 0;
+    for (const session of this.#watchers.get(`u${userId}`) ?? []) {
+      if (session.hub?.blocks?.has(userId) === true || session.userId === userId) continue;
+      session.send(frame(userId, status, null));
+      sent++;
+    }
+    if (sent > 0) this.owner.pushed('presence', sent);
+  }
+
+  private async tellChannel(channel: string, userId: string, status: PresenceStatus): Promise<void> {
+    const watchers = [...(this.#watchers.get(`c${channel}`) ?? [])].filter(
+      (session) => session.userId !== userId && session.hub?.blocks?.has(userId) !== true,
+    );
+    if (watchers.length === 0) return;
+    try {
+      const pairs = watchers.map((session) => ({ user: session.userId, other: userId }));
+      const answers = await this.owner.access.allowsEach(this.owner.read, 'other', pairs);
+      watchers.forEach((session, i) => {
+        if (answers[i] === true) session.send(frame(userId, status, channel));
+      });
+      this.owner.pushed('presence', watchers.length);
+    } catch (error) {
+      this.owner.failed('presence', error);
+    }
+  }
+
+  private leave(name: string, gone: () => void): void {
+    this.#leaving.delete(name);
+    this.#leaving.set(name, { atMs: performance.now() + graceMs, gone });
+    this.#timer ??= setTimeout(() => this.endGraces(), graceMs);
+  }
+
+  private endGraces(): void {
+    this.#timer = null;
+    const now = performance.now();
+    for (const [name, { atMs, gone }] of this.#leaving) {
+      if (atMs > now) {
+        this.#timer = setTimeout(() => this.endGraces(), Math.max(1, atMs - now));
+        return;
+      }
+      this.#leaving.delete(name);
+      gone();
+    }
+  }
+}
+
+function othersIn(hub: ChannelHub, session: Session): number {
+  let count = 0;
+  for (const { session: other } of hub.subscriptions) if (other !== session && other.userId === session.userId) count++;
+  return count;
+}
+
+function frame(userId: string, status: PresenceStatus, channel: string | null): string {
+  const data = { user_id: userId, status };
+  return JSON.stringify(channel === null ? { event: 'presence', data } : { event: 'presence', channel, data });
+}

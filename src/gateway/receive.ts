@@ -1,0 +1,116 @@
+/**
+ * What comes from the broker, handed to whoever it concerns, within the turn in which it came.
+ *
+ * What must hold: nothing here waits or throws; a whole page is published in one turn, which is what makes fan-out cheap;
+ * what concerns nobody here costs a look into a map.
+ */
+
+import type { BrokerHandler, ControlPublication, Publication } from '../broker/broker.js';
+import { CHANNEL_ALL } from '../protocol/frames.js';
+import type { Announcements } from './announcements.js';
+import type { Context } from './context.js';
+import { pushFrame } from './frames.js';
+
+export interface Restart {
+  /** Closes everybody with 1012 in small batches. */
+  resumeAll(): void;
+  /** Positions may be behind: compare them with Postgres now. */
+  sweep(): void;
+}
+
+export class Receiver implements BrokerHandler {
+  constructor(
+    private readonly context: Context,
+    private readonly announcements: Announcements,
+    private readonly restart: Restart,
+  ) {}
+
+  receive(publications: readonly Publication[]): void {
+    for (const publication of publications) {
+      try {
+        this.one(publication);
+      } catch (error) {
+        this.context.log.error({ err: error, to: publication.to }, 'a publication could not be passed on');
+      }
+    }
+  }
+
+  reconnected(): void {
+    this.restart.sweep();
+  }
+
+  hasSessions(userId: string): boolean {
+    return this.context.people.hubs.has(userId);
+  }
+
+  hasSubscribers(channel: string): boolean {
+    if (channel === CHANNEL_ALL) return this.context.people.hubs.size > 0;
+    return this.context.channels.hubs.has(channel);
+  }
+
+  private one(publication: Publication): void {
+    const { people, badges, channels, coalescer } = this.context;
+    switch (publication.to) {
+      case 'user':
+        return people.receive(publication);
+      case 'badge':
+        return badges.touch(publication.userId, publication.onlyRises);
+      case 'channel':
+        coalescer.supersede(publication.channel, publication.event);
+        return channels.receive(publication);
+      case 'counter':
+        if (this.hasSubscribers(publication.channel)) coalescer.add(publication);
+        return;
+      case 'everyone':
+        return this.announce(publication.frame);
+      case 'control':
+        return this.control(publication);
+    }
+  }
+
+  private announce(frame: string): void {
+    const { metrics, people, badges } = this.context;
+    this.announcements.add(frame);
+    this.context.channels.tellAll(frame);
+    metrics.pushes.inc({ kind: 'announcement' }, people.hubs.size);
+    for (const userId of people.hubs.keys()) badges.touch(userId);
+  }
+
+  private control(publication: ControlPublication): void {
+    const { people, blocks, recheck, log } = this.context;
+    switch (publication.kind) {
+      case 'revoke':
+        for (const session of [...(people.hubs.get(publication.userId)?.sessions ?? [])])
+          session.close(4403, 'revoked');
+        return;
+      case 'revokeSession':
+        return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
+      case 'blocks':
+        return blocks.reload(publication.userIds);
+      case 'recheck':
+        return recheck.sources(publication.sources);
+      case 'resync':
+        return this.resync(publication.reason, publication.userIds);
+      case 'leader':
+        return this.restart.sweep();
+      case 'epoch':
+        log.info({ epoch: publication.epoch }, 'the epoch of all streams has changed: every session resumes');
+        // Not within this page: the `resync` that comes with it is still to be told.
+        setImmediate(() => this.restart.resumeAll());
+        return;
+    }
+  }
+
+  private resync(reason: string, userIds: readonly string[] | null): void {
+    const { people } = this.context;
+    const frame = pushFrame('resync', { reason });
+    const hubs = userIds === null ? people.hubs.values() : userIds.map((userId) => people.hubs.get(userId));
+    for (const hub of hubs) {
+      for (const session of hub?.sessions ?? []) {
+        // What it is just being told may be from before: it hears of it after `synced`.
+        if (session.stage === 'live') session.send(frame);
+        else session.missed = reason;
+      }
+    }
+  }
+}

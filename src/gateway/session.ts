@@ -1,0 +1,251 @@
+/**
+ * One socket and what the gateway knows of it.
+ *
+ * What must hold:
+ * - Lean: thousands of them idle; no timers and no closures of its own, collections are made when first needed.
+ * - Nothing is dropped silently: a send that does not fit into `sendQueueBytes` ends the session with 4508, and from that
+ *   moment it gets nothing more, so that what it has received is a prefix of what was sent.
+ * - `seq` is the position up to which this socket has been told, in order.
+ * - After `closed` nothing touches the socket: uWebSockets throws when one does.
+ */
+
+import type { WebSocket } from 'uWebSockets.js';
+import type { ServerCloseCode } from '../protocol/codes.js';
+import type { AddressUse } from './limits.js';
+import type { PersonHub } from './people.js';
+import type { Subscription } from './channels.js';
+
+export interface SocketData {
+  readonly session: Session;
+}
+export type Socket = WebSocket<SocketData>;
+
+/**
+ * opening: no valid token yet · joining: the token is good, the answer is not out · replaying: answered, not yet `synced` ·
+ * live · slow: fell behind, waits for room for its close frame · closed.
+ */
+export type Stage = 'opening' | 'joining' | 'replaying' | 'live' | 'slow' | 'closed';
+
+/** What came with the upgrade, until it was used. */
+export interface Greeting {
+  readonly token: string;
+  readonly since: number | null;
+  readonly epoch: string | null;
+}
+
+/** A handshake whose answer is held back until there is a frame to send with it: both go out in one write. */
+export interface Handshake {
+  /** Answers 101; gives the session its socket, then calls `work`, in one write. */
+  accept(session: Session, work: () => void): void;
+  /** Cuts the connection. */
+  drop(): void;
+}
+
+/** Called when a session leaves everything it is in; the socket may still be open. */
+export interface SessionOwner {
+  readonly sendQueueBytes: number;
+  left(session: Session): void;
+  fellBehind(session: Session): void;
+  gone(session: Session): void;
+}
+
+/** How long a session that fell behind may take to make room for its close frame. */
+const slowGraceMs = 10_000;
+/** Frames of a replay go out in corked pieces of about this size. */
+const pieceChars = 8192;
+
+export class Session {
+  socket: Socket | null = null;
+  stage: Stage = 'opening';
+  /** Empty until authenticated. */
+  id = '';
+  hub: PersonHub | null = null;
+  seq = -1;
+  /** `packBadge` of what this socket was told; below 0: nothing yet. */
+  badge = -1;
+  /** When this stage ends, in ms since 1970: the deadline for a token, the token's expiry, the grace of a slow one. */
+  endsAtMs: number;
+  /** Rate of messages, see limits.ts. */
+  tatMs = 0;
+  /** When the socket last gave a sign of life, by the gateway's clock. */
+  heardAtMs: number;
+  /** Which second of the ping interval is this one's. */
+  phase = 0;
+  /** Index in the gateway's table of sockets. */
+  index = -1;
+  greeting: Greeting | null;
+  /** Until it is answered; there is no `socket` before that. */
+  handshake: Handshake | null = null;
+  subscriptions: Map<string, Subscription> | null = null;
+  /** People and channels whose presence it wants to hear of. */
+  watching: Set<string> | null = null;
+  /** A `resync` that came before `synced`, to be told after it. */
+  missed: string | null = null;
+  #tail: Promise<void> | null = null;
+  #queued = 0;
+  #wake: (() => void) | null = null;
+  #detached = false;
+
+  constructor(
+    private readonly owner: SessionOwner,
+    readonly use: AddressUse,
+    greeting: Greeting | null,
+    deadlineMs: number,
+    nowMs: number,
+  ) {
+    this.greeting = greeting;
+    this.endsAtMs = deadlineMs;
+    this.heardAtMs = nowMs;
+  }
+
+  get userId(): string {
+    return this.hub?.userId ?? '';
+  }
+
+  /** Whether it is authenticated and can be sent to. */
+  get active(): boolean {
+    return this.stage === 'live' || this.stage === 'replaying' || this.stage === 'joining';
+  }
+
+  /** Whether frames may be sent. */
+  get open(): boolean {
+    return this.stage !== 'slow' && this.stage !== 'closed';
+  }
+
+  /** Sends, unless it is closing. A frame that does not fit ends the session with 4508. */
+  send(frame: string): void {
+    if (!this.open) return;
+    this.accept();
+    if (this.socket?.send(frame) === 2) this.fallBehind();
+  }
+
+  /** Answers the handshake, if that was held back. */
+  accept(): void {
+    if (this.handshake !== null) this.corked(nothing);
+  }
+
+  /** Whatever `work` sends goes out in one write. */
+  corked(work: () => void): void {
+    const { handshake } = this;
+    this.handshake = null;
+    if (handshake !== null) handshake.accept(this, work);
+    else if (this.socket === null || !this.open) work();
+    else this.socket.cork(work);
+  }
+
+  /** Sends as fast as the socket takes it, so that a replay alone never ends in 4508; false when the session has ended. */
+  async sendPaced(frames: readonly string[]): Promise<boolean> {
+    const room = Math.min(65_536, this.owner.sendQueueBytes / 2);
+    let next = 0;
+    while (next < frames.length && this.open && this.socket !== null) {
+      if (this.socket.getBufferedAmount() > room) {
+        await this.drained();
+        continue;
+      }
+      this.corked(() => {
+        for (let chars = 0; next < frames.length && chars < pieceChars; next++) {
+          const frame = frames[next] ?? '';
+          if (chars > 0 && chars + frame.length > pieceChars) break;
+          chars += frame.length;
+          this.send(frame);
+        }
+      });
+    }
+    return this.open;
+  }
+
+  /** Runs tasks of this session one after the other; they must not throw. False: too many wait already. */
+  enqueue(task: () => Promise<void>): boolean {
+    if (this.#queued >= 64) return false;
+    this.#queued++;
+    const turn: Promise<void> = (this.#tail === null ? task() : this.#tail.then(task)).then(() => {
+      this.#queued--;
+      if (this.#tail === turn) this.#tail = null;
+    });
+    this.#tail = turn;
+    return true;
+  }
+
+  /** Whether an op is being worked on. */
+  get busy(): boolean {
+    return this.#queued > 0;
+  }
+
+  /** The socket has room again. */
+  onDrain(): void {
+    if (this.stage === 'slow') return this.endSlow();
+    this.wake();
+  }
+
+  /** It did not take what it was sent: leaves everything at once, and is closed as soon as the close frame fits. */
+  fallBehind(): void {
+    if (!this.open) return;
+    this.stage = 'slow';
+    this.endsAtMs = Date.now() + slowGraceMs;
+    this.owner.fellBehind(this);
+    // Not now: uWebSockets may be walking its topics.
+    setImmediate(() => {
+      this.detach();
+      this.endSlow();
+    });
+  }
+
+  /** Closes with a code and tells the owner; nothing is sent afterwards. Not from within a callback of a publish. */
+  close(code: ServerCloseCode, reason: string): void {
+    if (this.stage === 'closed') return;
+    this.accept();
+    this.detach();
+    this.socket?.end(code, reason);
+  }
+
+  /** Closes without a frame: for a peer that gives no sign of life or takes nothing. */
+  terminate(): void {
+    if (this.stage === 'closed') return;
+    this.detach();
+    this.handshake?.drop();
+    this.socket?.close();
+  }
+
+  /** uWebSockets says that the socket is gone. */
+  closed(): void {
+    this.stage = 'closed';
+    this.socket = null;
+    this.handshake = null;
+    this.detach();
+    this.owner.gone(this);
+    this.wake();
+  }
+
+  private endSlow(): void {
+    if (this.stage !== 'slow' || this.socket === null) return;
+    if (this.socket.getBufferedAmount() <= this.owner.sendQueueBytes) this.close(4508, 'reads too slowly');
+  }
+
+  private detach(): void {
+    if (this.#detached) return;
+    this.#detached = true;
+    this.owner.left(this);
+    this.wake();
+  }
+
+  private drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  private wake(): void {
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+}
+
+function nothing(): void {
+  // Only the handshake is to be answered.
+}
+
+/** Two counts of at most 100 as one small integer. */
+export function packBadge(badge: { readonly unseen: number; readonly unread: number }): number {
+  return badge.unseen * 128 + badge.unread;
+}

@@ -1,0 +1,116 @@
+/**
+ * The table of sockets and its one clock: deadlines, expiry and pings of all sessions.
+ *
+ * What must hold: a session ends within a second after its token's `exp`, an unauthenticated socket after its deadline; every
+ * socket is pinged once per `pingSeconds`, spread over that time, and one that gave no sign of life for twice that is gone; no
+ * handshake is held back for longer than a moment.
+ */
+
+import type { Session } from './session.js';
+import { pingSeconds } from './context.js';
+
+const tickMs = 500;
+/** How long the answer to a handshake may wait for the frame that goes with it: then it goes alone. */
+const heldBackMs = 1000;
+
+export interface SessionsOwner {
+  readonly sendQueueBytes: number;
+  left(session: Session): void;
+  fellBehind(session: Session): void;
+  /** The socket is closed. */
+  gone(session: Session): void;
+}
+
+export class Sessions {
+  readonly sendQueueBytes: number;
+  readonly all: Session[] = [];
+  /** Live sessions that are not in the topic of `all`, since their people have block relations. */
+  readonly apart = new Set<Session>();
+  #timer: NodeJS.Timeout | null = null;
+  #ticks = 0;
+  #added = 0;
+  #emptied: (() => void) | null = null;
+  /** Names sessions uniquely among all processes, in few characters. */
+  readonly #prefix: string;
+  #named = 0;
+
+  constructor(
+    private readonly owner: SessionsOwner,
+    prefix: string,
+  ) {
+    this.sendQueueBytes = owner.sendQueueBytes;
+    this.#prefix = prefix;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.tick(), tickMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  nextId(): string {
+    return `${this.#prefix}${(this.#named++).toString(36)}`;
+  }
+
+  /** The session of this name, if it is one of ours. Rarely asked: an index of all names would cost every socket memory. */
+  named(id: string): Session | undefined {
+    return id.startsWith(this.#prefix) ? this.all.find((session) => session.id === id) : undefined;
+  }
+
+  add(session: Session): void {
+    session.index = this.all.push(session) - 1;
+    session.phase = this.#added++ % (pingSeconds * (1000 / tickMs));
+  }
+
+  left(session: Session): void {
+    this.apart.delete(session);
+    this.owner.left(session);
+  }
+
+  fellBehind(session: Session): void {
+    this.owner.fellBehind(session);
+  }
+
+  gone(session: Session): void {
+    const last = this.all.pop();
+    if (last !== undefined && last !== session) {
+      this.all[session.index] = last;
+      last.index = session.index;
+    }
+    this.owner.gone(session);
+    if (this.all.length === 0) this.#emptied?.();
+  }
+
+  /** When no socket is left. */
+  emptied(): Promise<void> {
+    if (this.all.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#emptied = resolve;
+    });
+  }
+
+  private tick(): void {
+    const now = Date.now();
+    const phase = this.#ticks++ % (pingSeconds * (1000 / tickMs));
+    // Backwards: closing moves the last one, which has been looked at, into the place of the closed one.
+    for (let i = this.all.length - 1; i >= 0; i--) {
+      const session = this.all[i];
+      if (session === undefined) continue;
+      if (session.endsAtMs <= now) this.end(session);
+      else if (session.handshake !== null && session.heardAtMs + heldBackMs <= now) session.accept();
+      else if (session.phase === phase) this.ping(session, now);
+    }
+  }
+
+  private end(session: Session): void {
+    if (session.stage === 'slow') session.terminate();
+    else session.close(4401, session.stage === 'opening' ? 'no token in time' : 'token expired');
+  }
+
+  private ping(session: Session, nowMs: number): void {
+    if (session.heardAtMs + 2 * pingSeconds * 1000 <= nowMs) session.terminate();
+    else if (session.open) session.socket?.ping();
+  }
+}

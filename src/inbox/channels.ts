@@ -1,0 +1,139 @@
+/** Channel streams for the gateway: recovery, counters, and events that clients publish, over Postgres. */
+
+import type pg from 'pg';
+import type { ChannelPublication } from '../broker/broker.js';
+import { parseChannel } from '../config.js';
+import type { Config, Source } from '../config.js';
+import { BelfryError } from '../errors.js';
+import type { ChannelRecovery, Channels } from './types.js';
+
+/** More events than this are not replayed (CONTRACT §5). */
+const maxReplay = 500;
+
+interface EventRow {
+  readonly channel: string;
+  readonly offset: string;
+  readonly event: string;
+  readonly actor_id: string | null;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly data_without_actor: Readonly<Record<string, unknown>> | null;
+}
+
+export class PostgresChannels implements Channels {
+  constructor(
+    private readonly pool: pg.Pool,
+    private readonly config: Config,
+  ) {}
+
+  async recover(channel: string, offset: number | null, epoch: string | null): Promise<ChannelRecovery> {
+    const counters = this.countersOf(channel);
+    // One statement, so that head, events and counters are of one snapshot.
+    const result = await this.pool.query<{
+      epoch: string;
+      offset: string;
+      oldest: string | null;
+      counts: Record<string, number> | null;
+      events: EventRow[] | null;
+    }>({
+      name: 'belfry_channel_recover',
+      text: `select r.epoch, coalesce((select h."offset" from belfry.channel_head h where h.channel = $1), 0)::text as offset,
+        (select min(e."offset")::text from belfry.channel_event e where e.channel = $1) as oldest,
+        (select json_object_agg(c.source, c.count) from unnest($4::text[], $5::text[]) w(source, object_id)
+           join belfry.counter c on c.source = w.source and c.object_id = w.object_id) as counts,
+        (select json_agg(e order by e."offset"::bigint) from (
+           select e.channel, e."offset"::text as offset, e.event, e.actor_id, e.data, e.data_without_actor
+             from belfry.channel_event e where e.channel = $1 and e."offset" > $2 order by e."offset" limit $3) e) as events
+        from belfry.relay r`,
+      values: [
+        channel,
+        offset ?? Number.MAX_SAFE_INTEGER,
+        maxReplay + 1,
+        counters.map(({ source }) => source.name),
+        counters.map(({ id }) => id),
+      ],
+    });
+    const row = result.rows[0];
+    if (row === undefined) throw new BelfryError('not_migrated', 'Schema belfry has no relay row: run belfry migrate.');
+    const state: Record<string, number> = {};
+    for (const { source } of counters) {
+      if (source.counter === null) continue;
+      state[source.counter.field] = (state[source.counter.field] ?? 0) + (row.counts?.[source.name] ?? 0);
+    }
+    const head = Number(row.offset);
+    const base = { offset: head, epoch: row.epoch, state };
+    if (offset === null) return { ...base, recovered: true, events: [] };
+    if (epoch !== row.epoch || offset > head) return { ...base, recovered: false, events: [] };
+    const events = (row.events ?? []).map(publicationOf);
+    // The log must reach back to the position without a hole.
+    const whole = events.length === head - offset && events.length <= maxReplay;
+    return whole ? { ...base, recovered: true, events } : { ...base, recovered: false, events: [] };
+  }
+
+  async eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>> {
+    const result = await this.pool.query<EventRow>(
+      `select e.* from unnest($1::text[], $2::bigint[]) p(channel, after)
+        cross join lateral (
+          select e.channel, e."offset"::text as offset, e.event, e.actor_id, e.data, e.data_without_actor from belfry.channel_event e
+           where e.channel = p.channel and e."offset" > p.after order by e."offset" limit $3) e`,
+      [[...positions.keys()], [...positions.values()], maxReplay],
+    );
+    const events = new Map<string, ChannelPublication[]>([...positions.keys()].map((channel) => [channel, []]));
+    for (const row of result.rows) events.get(row.channel)?.push(publicationOf(row));
+    return events;
+  }
+
+  async append(
+    channel: string,
+    event: string,
+    data: Readonly<Record<string, unknown>>,
+    actorId: string,
+  ): Promise<ChannelPublication> {
+    const result = await this.pool.query<{ offset: string }>(
+      `with head as (
+         insert into belfry.channel_head as h (channel, "offset") values ($1, 1)
+         on conflict (channel) do update set "offset" = h."offset" + 1
+         returning h."offset")
+       insert into belfry.channel_event (channel, "offset", event, actor_id, data)
+       select $1, "offset", $2, $3, $4 from head
+       returning "offset"::text as offset`,
+      [channel, event, actorId, JSON.stringify(data)],
+    );
+    return {
+      to: 'channel',
+      channel,
+      offset: Number(result.rows[0]?.offset),
+      event,
+      data,
+      actorId,
+      dataWithoutActor: null,
+    };
+  }
+
+  /** Counters whose channel template gives this channel by the id of the counted object. */
+  private countersOf(channel: string): { readonly source: Source; readonly id: string }[] {
+    const name = parseChannel(channel);
+    if (name === null) return [];
+    const { kind, id } = name;
+    return this.config.sources.flatMap((source) => {
+      if (source.counter === null || source.object === null) return [];
+      const column = source.object.id;
+      const fits = source.channels.some(({ parts }) => {
+        const [prefix, last] = parts;
+        return parts.length === 2 && prefix === `${kind}:` && typeof last === 'object' && last.column === column;
+      });
+      return fits ? [{ source, id }] : [];
+    });
+  }
+}
+
+function publicationOf(row: EventRow): ChannelPublication {
+  return {
+    to: 'channel',
+    channel: row.channel,
+    offset: Number(row.offset),
+    event: row.event,
+    data: row.data,
+    actorId: row.actor_id,
+    dataWithoutActor: row.data_without_actor,
+  };
+}

@@ -1,0 +1,122 @@
+/** What the gateway may ask of inboxes and channel streams. Implemented by inbox.ts and channels.ts over Postgres. */
+
+import type { ChannelPublication, Publication } from '../broker/broker.js';
+
+/** A push of a person's stream as it stands now: `frame` is JSON text (CONTRACT §5). */
+export interface StreamFrame {
+  readonly seq: number;
+  readonly frame: string;
+}
+
+/** What a session that authenticates has to be told. Read in one snapshot, so that nothing falls between. */
+export interface Recovery {
+  /** The head: everything up to here is in `frames` or was known. */
+  readonly seq: number;
+  readonly epoch: string;
+  /** False: the gap cannot be replayed (other epoch, beyond the head, too old, more than 500 changes). */
+  readonly recovered: boolean;
+  /** Ascending, present form of what changed after `since`, with holes; empty without `since`. */
+  readonly frames: readonly StreamFrame[];
+  /** Frames of announcements not yet seen, oldest first. */
+  readonly announcements: readonly string[];
+  readonly unseen: number;
+  readonly unread: number;
+}
+
+export interface RecoverRequest {
+  readonly userId: string;
+  readonly since: number | null;
+  readonly epoch: string | null;
+}
+
+/** The badge counts no further (CONTRACT §4). */
+export const maxCount = 100;
+
+export interface Badge {
+  /** At most 100. */
+  readonly unseen: number;
+  readonly unread: number;
+}
+
+export type MarkState = 'seen' | 'read' | 'archived';
+export type MarkTarget = { readonly ids: readonly string[] } | { readonly through: number };
+
+export interface MarkResult extends Badge {
+  /** The person's head after the change. */
+  readonly seq: number;
+  /** `state` and `badge`, to be published for the person's other sessions. */
+  readonly publications: readonly Publication[];
+}
+
+export interface ListQuery {
+  /** 1 to 100. */
+  readonly limit: number;
+  /** `next` of the page before; throws BelfryError `bad_request` when it is not one. */
+  readonly before: string | null;
+  readonly state: 'unseen' | 'unread' | 'archived' | null;
+}
+
+export interface ListPage extends Badge {
+  /** Notification `data` as in CONTRACT §5. */
+  readonly items: readonly unknown[];
+  /** Announcements that the person has not seen, newest first, likewise; they have no `seq`, and only the first page has them. */
+  readonly announcements: readonly unknown[];
+  readonly hasMore: boolean;
+  readonly seq: number;
+  readonly epoch: string;
+  readonly next: string | null;
+}
+
+export type Preference = 'on' | 'off' | 'following';
+
+/** Last positions of streams; 0 for one that has not begun. */
+export interface Heads {
+  readonly people: Map<string, number>;
+  readonly channels: Map<string, number>;
+}
+
+export interface Inbox {
+  epoch(): Promise<string>;
+  recover(userId: string, since: number | null, epoch: string | null): Promise<Recovery>;
+  /** As `recover`, for all who come at once: two statements, and a `recover` for each who has missed something. */
+  recoverEach(requests: readonly RecoverRequest[]): Promise<Recovery[]>;
+  /** One statement, whatever is asked for. */
+  heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads>;
+  /** Present forms after a position, per person, ascending; at most 500 each. One statement. */
+  framesAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, StreamFrame[]>>;
+  badges(userIds: readonly string[]): Promise<Map<string, Badge>>;
+  list(userId: string, query: ListQuery): Promise<ListPage>;
+  /** Commits, then the caller publishes `publications`. `exceptSession` is copied into them. */
+  mark(userId: string, state: MarkState, target: MarkTarget, exceptSession: string | null): Promise<MarkResult>;
+  preferences(userId: string): Promise<Record<string, Preference>>;
+  /** Throws BelfryError `bad_request` for an unknown type. */
+  setPreferences(
+    userId: string,
+    preferences: Readonly<Record<string, Preference>>,
+  ): Promise<Record<string, Preference>>;
+  /** Everybody whom this person blocks or is blocked by. */
+  blockedWith(userIds: readonly string[]): Promise<Map<string, Set<string>>>;
+}
+
+export interface ChannelRecovery {
+  readonly offset: number;
+  readonly epoch: string;
+  readonly recovered: boolean;
+  /** Ascending, after the given offset; empty without one. */
+  readonly events: readonly ChannelPublication[];
+  /** Every counter of the channel, e.g. {"likes_count": 7, "comments_count": 0}. */
+  readonly state: Readonly<Record<string, number>>;
+}
+
+export interface Channels {
+  recover(channel: string, offset: number | null, epoch: string | null): Promise<ChannelRecovery>;
+  /** Events after a position, per channel, ascending; at most 500 each. One statement. */
+  eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>>;
+  /** Logs an event that a client published. Commits, then the caller publishes the result. */
+  append(
+    channel: string,
+    event: string,
+    data: Readonly<Record<string, unknown>>,
+    actorId: string,
+  ): Promise<ChannelPublication>;
+}

@@ -1,0 +1,100 @@
+/** Who may watch the channel of a thing: no more than the columns of its table say that everybody may see. Pure. */
+
+import { visibilityOf } from './conditions.js';
+import { polymorphicOf, type Context } from './context.js';
+import { sqlName, tableText, type Table } from './database.js';
+import type { ChannelDraft } from './draft.js';
+import { wordsOf } from './words.js';
+
+/** Groups whose things are for their members, as opposed to a community that anybody reads. */
+const CLOSED =
+  /^(?:workspace|team|organi[sz]ation|org|tenant|company|group|room|project|circle|family|class|school|household|server|guild)$/;
+
+/** Null for a kind of which no table is known. */
+export function channelOf(ctx: Context, kind: string): ChannelDraft | null {
+  const table = ctx.tableOfKind(kind);
+  const id = table === null ? null : ctx.idOf(table);
+  if (table === null || id === null)
+    return {
+      kind,
+      read: { value: 'none', reason: 'what it is is not known: public, or SQL with :user and :id' },
+      questions: [],
+    };
+  const condition = conditionOf(ctx, table, 0);
+  const questions: string[] = [];
+  if (condition.closed !== null) {
+    const question = `channels.${kind}`;
+    questions.push(question);
+    const answer = ctx.ask({
+      id: question,
+      text: condition.closed,
+      choices: [
+        {
+          id: 'none',
+          text: 'nobody may watch, until you write SQL with :user and :id that returns a row for those who may',
+        },
+        { id: 'public', text: 'everybody with a token may watch' },
+      ],
+      fallback: 'none',
+    });
+    if (answer === 'none')
+      return { kind, read: { value: 'none', reason: 'see the question; notifications come all the same' }, questions };
+  }
+  if (condition.parts.length === 0)
+    return {
+      kind,
+      read: { value: 'public', reason: `no column of ${tableText(table)} says that only some may see it` },
+      questions,
+    };
+  const sql = `select 1 from ${tableText(table)} where ${sqlName(id)} = :id and ${condition.parts.join(' and ')}`;
+  return {
+    kind,
+    read: { value: sql, reason: `only what ${condition.columns.join(', ')} lets everybody see` },
+    questions,
+  };
+}
+
+interface Condition {
+  readonly parts: readonly string[];
+  readonly columns: readonly string[];
+  /** The question, where the columns don't tell who may see it. */
+  readonly closed: string | null;
+}
+
+function conditionOf(ctx: Context, table: Table, depth: number): Condition {
+  const visibility = visibilityOf(table);
+  if (visibility.kind === 'unknown') {
+    return {
+      parts: [],
+      columns: [],
+      closed: `Who may watch a row of ${tableText(table)}? Its ${visibility.column.name} says, but not in words that could be read.`,
+    };
+  }
+  const group = ctx.references.of(table).find((reference) => CLOSED.test(wordsOf(reference.table.name).at(-1) ?? ''));
+  if (group !== undefined) {
+    return {
+      parts: [],
+      columns: [],
+      closed: `May everybody watch what is in a row of ${tableText(group.table)}, or only its members? ${tableText(table)}.${group.column.name} leads there.`,
+    };
+  }
+  const parts = visibility.kind === 'some' ? [visibility.sql] : [];
+  const columns = visibility.kind === 'some' ? [tableText(table)] : [];
+  // A comment is seen by whoever sees what it is about.
+  const whole =
+    depth > 1 || !/(?:comment|reply|answer)$/.test(ctx.kindOf(table))
+      ? undefined
+      : ctx.thingsOf(table).find((reference) => ctx.ownerOf(reference.table) !== null);
+  if (whole === undefined && /(?:comment|reply|answer)$/.test(ctx.kindOf(table)) && polymorphicOf(table) !== null) {
+    return {
+      parts,
+      columns,
+      closed: `Who may watch a row of ${tableText(table)}? Whoever may see what it is about, but that can be of several kinds.`,
+    };
+  }
+  if (whole === undefined) return { parts, columns, closed: null };
+  const above = conditionOf(ctx, whole.table, depth + 1);
+  if (above.parts.length === 0) return { parts, columns, closed: above.closed };
+  const inner = `${sqlName(whole.column.name)} in (select ${sqlName(whole.match)} from ${tableText(whole.table)} where ${above.parts.join(' and ')})`;
+  return { parts: [...parts, inner], columns: [...columns, ...above.columns], closed: above.closed };
+}

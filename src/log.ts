@@ -1,0 +1,23 @@
+/** The log: one line of JSON per entry on stdout, written before the call returns, so that a crash loses none. No secrets. */
+
+import { pino } from 'pino';
+import type { Logger, LoggerOptions } from 'pino';
+import type { LogLevel } from './config/types.js';
+
+export type { Logger } from 'pino';
+
+// Whatever carries these names is never written, wherever it stands in the first two levels of an entry.
+const SECRET = ['token', 'secret', 'password', 'authorization', 'databaseUrl', 'connectionString'];
+
+/** `name` says which part of Belfry speaks. */
+export function createLogger(options: { readonly level: LogLevel; readonly name: string }): Logger {
+  const settings: LoggerOptions = {
+    level: options.level,
+    base: { name: options.name, pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: { paths: SECRET.flatMap((key) => [key, `*.${key}`]), censor: '[hidden]' },
+  };
+  // By default pino writes in the background, and at the end of a process the last entries may overtake each other.
+  return pino(settings, pino.destination({ dest: 1, sync: true }));
+}

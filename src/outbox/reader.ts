@@ -1,0 +1,110 @@
+/**
+ * Reads the outbox page by page over one connection of its own, in autocommit: the snapshot of the statement that reads a
+ * delta's first page is the delta's end.
+ *
+ * What must hold:
+ * - One statement reads the page and resolves it, so rows, resolution and snapshot belong together.
+ * - No transaction is open around it: it would hold an old snapshot, and old rows in the way of vacuum.
+ * - A page has at most `limit` events, so memory is bounded whatever the backlog.
+ *
+ * A page is asked for as small or large, each a statement of its own: the plan for fifty rows is not the plan for thousands.
+ */
+import type pg from 'pg';
+import { advance, type Cursor, outboxSession, type PageFacts, pageQuery, parseSnapshot } from './cursor.js';
+
+/** What the statement around a page must say about it on each of its rows. */
+export interface PageColumns {
+  /** Highest id of the page. */
+  readonly page_last: string;
+  /** Number of events in it (the statement may give several rows for one). */
+  readonly page_count: string;
+  /** `pg_current_snapshot()` of the statement, as text. */
+  readonly page_target: string;
+}
+
+export interface Page<Row> extends PageFacts {
+  readonly rows: readonly Row[];
+  /** The cursor that it was read from. */
+  readonly cursor: Cursor;
+  /** The cursor once all of it has been processed. */
+  readonly next: Cursor;
+}
+
+export interface ReaderOptions {
+  /** A direct connection made with `OutboxReader.session`; nobody else uses it. */
+  readonly client: pg.Client;
+  /** Puts the statement around the select of the page; must give no row for an empty page and PageColumns on every other. */
+  readonly statement: (pageSelect: string) => string;
+  /** Most events of a page; default 5,000. */
+  readonly limit?: number;
+  /** Most events of a small page; default 50. */
+  readonly smallLimit?: number;
+}
+
+export class OutboxReader<Row extends PageColumns> {
+  /** Settings of the session that the reader's statements are planned for. */
+  static readonly session = outboxSession;
+
+  readonly #client: pg.Client;
+  readonly #statement: (pageSelect: string) => string;
+  readonly #limit: number;
+  readonly #smallLimit: number;
+  #lastCount = 0;
+
+  constructor(options: ReaderOptions) {
+    this.#client = options.client;
+    this.#statement = options.statement;
+    this.#limit = options.limit ?? 5_000;
+    this.#smallLimit = Math.min(options.smallLimit ?? 50, this.#limit);
+  }
+
+  /**
+   * The next page, or null when nothing is unread. Null means: nothing was past this cursor when the statement began.
+   * Throws what pg throws; the cursor is the caller's, so the same call may simply be made again.
+   */
+  async read(cursor: Cursor): Promise<Page<Row> | null> {
+    for (let at = cursor; ;) {
+      const page = await this.#readPage(at);
+      this.#lastCount = page.count;
+      if (page.count > 0) return page;
+      // The end of a delta says nothing about what was committed after it.
+      if (at.target === null) return null;
+      at = page.next;
+    }
+  }
+
+  /**
+   * Whether `read` would find something: a look at two indexes, where `read` sets up a statement over every partition and
+   * source. For when most likely nothing is there. Throws what pg throws.
+   */
+  async hasUnread(cursor: Cursor): Promise<boolean> {
+    if (cursor.target !== null) return true;
+    const { xmax, xip } = parseSnapshot(cursor.seen);
+    const { rows } = await this.#client.query<{ more: boolean }>({
+      name: 'outbox_has_unread',
+      text: `select (select xid from belfry.outbox where xid >= $1::xid8 order by xid limit 1) is not null
+          or exists (select from belfry.outbox where xid = any($2::xid8[])) as more`,
+      values: [xmax, xip],
+    });
+    return rows[0]?.more ?? true;
+  }
+
+  async #readPage(cursor: Cursor): Promise<Page<Row>> {
+    // A delta that goes on is large; between deltas the last one is the best guess.
+    const limit = cursor.target === null && this.#lastCount < this.#smallLimit ? this.#smallLimit : this.#limit;
+    const page = pageQuery(cursor, limit);
+    const { rows } = await this.#client.query<Row>({
+      name: page.name,
+      text: this.#statement(page.text),
+      values: [...page.values],
+    });
+    const first = rows[0];
+    const facts: PageFacts = {
+      count: first === undefined ? 0 : Number(first.page_count),
+      limit,
+      lastId: first?.page_last ?? null,
+      snapshot: first?.page_target ?? null,
+    };
+    return { ...facts, rows, cursor, next: advance(cursor, facts) };
+  }
+}

@@ -1,0 +1,67 @@
+/** What leaves the usual way of a page: an event that can't be processed, and a TRUNCATE. Each is one transaction that also moves the cursor. */
+
+import type pg from 'pg';
+import { messageOf, sqlState } from '../errors.js';
+import { emptyBatch, storeBatch } from '../inbox/store.js';
+import { advance, pageQuery } from '../outbox/cursor.js';
+import type { Cursor } from '../outbox/cursor.js';
+
+/** Stores an event as a dead letter; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
+export async function storeDead(
+  { facts, writer }: { readonly facts: pg.ClientBase; readonly writer: pg.ClientBase },
+  term: string,
+  eventId: string,
+  error: unknown,
+  cursor: Cursor | null,
+): Promise<string | undefined> {
+  const result = await facts.query<{ source: string; op: string; new: string | null; old: string | null; at: Date }>(
+    'select source, op, new::text, old::text, at from belfry.outbox where id = $1',
+    [eventId],
+  );
+  const row = result.rows[0];
+  const dead =
+    row === undefined ? [] : [{ ...row, eventId, sqlstate: sqlState(error) ?? null, error: messageOf(error) }];
+  await storeBatch(writer, term, { ...emptyBatch, cursor, dead }, () => 1);
+  return row?.source;
+}
+
+/** The next unread event, unresolved, and the cursor behind it; null when nothing is unread. */
+export async function nextUnread(
+  reader: pg.ClientBase,
+  cursor: Cursor,
+): Promise<{ readonly id: string; readonly cursor: Cursor } | null> {
+  const query = pageQuery(cursor, 1);
+  const { rows } = await reader.query<{ id: string; target: string }>(
+    `with page as materialized (${query.text}) select id::text, pg_current_snapshot()::text as target from page`,
+    [...query.values],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  return { id: row.id, cursor: advance(cursor, { count: 1, limit: 1, lastId: row.id, snapshot: row.target }) };
+}
+
+/** Withdraws all that came from a table, ends its wide events, and begins a new epoch, which is returned: everybody fetches anew. */
+export async function storeTruncate(
+  writer: pg.ClientBase,
+  term: string,
+  source: string,
+  cursor: Cursor,
+): Promise<string> {
+  await writer.query('begin');
+  try {
+    const result = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2) as epoch', [
+      term,
+      source,
+    ]);
+    await writer.query(
+      `update belfry.fanout_job set done_at = clock_timestamp(), error = 'truncated' where source = $1 and done_at is null`,
+      [source],
+    );
+    await storeBatch(writer, term, { ...emptyBatch, cursor }, () => 1);
+    await writer.query('commit');
+    return result.rows[0]?.epoch ?? '';
+  } catch (error) {
+    await writer.query('rollback');
+    throw error;
+  }
+}

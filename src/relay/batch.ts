@@ -1,0 +1,397 @@
+/**
+ * One batch: plan, load facts, decide, store, publish.
+ *
+ * What is stored is one transaction (inbox/store.ts) that also moves the cursor; what is published afterwards is only a
+ * hint that the gateways repair. The rules read no clock and no database; here is where both are.
+ */
+
+import type pg from 'pg';
+import type { Broker, Publication } from '../broker/broker.js';
+import type { Config, Source } from '../config.js';
+import { BelfryError, messageOf } from '../errors.js';
+import { Messages } from '../inbox/messages.js';
+import { storeBatch, StaleFacts } from '../inbox/store.js';
+import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js';
+import { emptyBatch } from '../inbox/store.js';
+import { Aggregation } from '../rules/aggregate.js';
+import type { GroupFact } from '../rules/aggregate.js';
+import { suppressedBy } from '../rules/privacy.js';
+import type { PrivacyFacts } from '../rules/privacy.js';
+import { Ahead } from './ahead.js';
+import type { FactsAhead } from './ahead.js';
+import type { WriterPlans } from './connections.js';
+import { decide } from './decide.js';
+import type { Decision } from './decide.js';
+import { counterKey, loadDueGroups, loadGroupFacts, loadThreadGroups } from './group-facts.js';
+import type { LoadedGroups } from './group-facts.js';
+import { loadMayRead } from './may-read.js';
+import { planPage } from './plan.js';
+import type { DeliverStep, Plan, Step } from './plan.js';
+import type { PrivacyLoader, Question } from './privacy-facts.js';
+import { publicationsOf } from './publish.js';
+import { groupQuestionsOf, mutedThreads, privacyQuestionsOf, questionsOfGroup, threadKindsOf } from './questions.js';
+import type { PageEvent } from './resolve.js';
+import { SharedSubjects } from './subjects.js';
+import type { Told } from './subjects.js';
+import { WideEvents } from './wide.js';
+import type { WideStep } from './wide.js';
+
+/** How often a batch is decided anew because somebody archived what it changes; more means something else is wrong. */
+const maxStaleRetries = 20;
+
+/** Rules that say something of one actor, and nothing of the others behind a notification. */
+const ofActor: ReadonlySet<string> = new Set(['blocked', 'muted', 'actor_gone', 'policy']);
+
+export interface BatchConnections {
+  /** Over the application's tables. */
+  readonly reader: pg.ClientBase;
+  /** Over Belfry's own tables; session writerSession. */
+  readonly writer: pg.ClientBase;
+  readonly plans: WriterPlans;
+  /** Like `writer`, for reading while that one stores. */
+  readonly ahead: pg.ClientBase;
+  readonly aheadPlans: WriterPlans;
+}
+
+export interface BatchOutcome {
+  readonly deliveries: number;
+  /** Jobs that were opened for wide events. */
+  readonly wide?: number;
+  /** Events that were taken back, one per recipient. */
+  readonly withdrawn: number;
+  readonly verdicts: readonly Verdict[];
+  /** When the earliest new window is due, by the database's clock. */
+  readonly dueAtMs: number | null;
+  readonly storedAtMs: number;
+  readonly publications: readonly Publication[];
+}
+
+/** What can be done for a batch before the one before it is stored. */
+export interface Preparation {
+  readonly events: readonly PageEvent[];
+  readonly plan: Plan;
+  readonly privacy: Promise<PrivacyFacts>;
+  /** Null: to be loaded when its turn comes. */
+  readonly groups: FactsAhead | null;
+  /** Of a replay: that a person has it already is no news, and not kept. */
+  readonly replayed?: true;
+  /** To be written in the transaction that stores. */
+  readonly also?: (client: pg.ClientBase) => Promise<void>;
+}
+
+export class BatchProcessor {
+  private readonly rules: ReadonlyMap<string, Config['aggregation'][string]>;
+  private readonly sources: ReadonlyMap<string, Source>;
+  private readonly ahead = new Ahead();
+  private readonly messages: Messages;
+  private readonly wide = new WideEvents();
+  private readonly subjects: SharedSubjects;
+  private readonly threadKinds: readonly string[];
+
+  constructor(
+    private readonly config: Config,
+    private readonly privacy: PrivacyLoader,
+    private readonly broker: Broker,
+  ) {
+    this.rules = new Map(Object.entries(config.aggregation));
+    this.messages = new Messages(config.templates);
+    this.subjects = new SharedSubjects(config);
+    this.sources = new Map(config.sources.map((source) => [source.name, source]));
+    this.threadKinds = threadKindsOf(config);
+  }
+
+  /**
+   * Plans a batch and begins to ask about its people. Privacy is then judged by facts that are as old as the storing of
+   * one batch at most; a block that is set in between comes as an event of its own and withdraws. `ahead`: the batch before
+   * it is still being stored, so its groups are asked for as well.
+   */
+  prepare(connections: BatchConnections, events: readonly PageEvent[], ahead = false): Preparation {
+    const plan = planPage(events, {
+      sources: this.sources,
+      groups: (type) => this.rules.has(type),
+      blocksBothWays: this.config.blocks?.direction !== 'one',
+      mutesBothWays: this.config.mutes?.direction === 'both',
+    });
+    const privacy = this.privacy.load(connections.reader, this.questionsOf(plan));
+    // Awaited by `process`; a failure in between is not unhandled.
+    privacy.catch(() => undefined);
+    const groups =
+      ahead && !this.wide.concerns(plan)
+        ? this.ahead.load(connections.ahead, connections.aheadPlans, groupQuestionsOf(plan, null))
+        : null;
+    return { events, plan, privacy, groups };
+  }
+
+  /** Something beside the batches was written: facts that were loaded ahead no longer hold. */
+  forget(): void {
+    this.ahead.forget();
+  }
+
+  /** Stores what these events come to and publishes it. Throws what storeBatch throws; then nothing was written. */
+  async process(
+    connections: BatchConnections,
+    term: string,
+    prepared: Preparation,
+    cursor: CursorStep | null,
+  ): Promise<BatchOutcome> {
+    await connections.plans.expect(prepared.events.length);
+    const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
+    const also = async (client: pg.ClientBase): Promise<void> => {
+      if (wide.length > 0) await this.wide.open(client, wide);
+      await prepared.also?.(client);
+    };
+    const plain = wide.length === 0 && prepared.also === undefined;
+    const outcome = await this.store(connections, term, { ...prepared, plan }, cursor, null, plain ? null : also);
+    return { ...outcome, wide: wide.length };
+  }
+
+  /** A step of a wide event, for these recipients alone; `also` is written in its transaction. Throws likewise. */
+  async processWide(
+    connections: BatchConnections,
+    term: string,
+    step: Step,
+    recipients: readonly string[],
+    also: (client: pg.ClientBase) => Promise<void>,
+  ): Promise<BatchOutcome> {
+    await connections.plans.expect(recipients.length);
+    const plan: Plan = { ...planPage([], { sources: this.sources, groups: () => false }), steps: [step] };
+    const privacy = this.privacy.load(connections.reader, this.questionsOf(plan));
+    privacy.catch(() => undefined);
+    return await this.store(connections, term, { events: [], plan, privacy, groups: null }, null, recipients, also);
+  }
+
+  /** `recipients`: of the one step of a wide event. `also`: to be written in the same transaction. */
+  private async store(
+    connections: BatchConnections,
+    term: string,
+    prepared: Preparation,
+    cursor: CursorStep | null,
+    recipients: readonly string[] | null,
+    also: ((client: pg.ClientBase) => Promise<void>) | null,
+  ): Promise<BatchOutcome> {
+    const { plan } = prepared;
+    const questions = groupQuestionsOf(plan, recipients);
+    for (let attempt = 1; ; attempt++) {
+      const [privacy, loaded, threads, told] = await Promise.all([
+        attempt === 1 ? prepared.privacy : this.privacy.load(connections.reader, this.questionsOf(plan)),
+        attempt === 1 && prepared.groups !== null
+          ? this.ahead.settle(connections.writer, questions, prepared.groups)
+          : loadGroupFacts(connections.writer, questions),
+        loadThreadGroups(connections.writer, mutedThreads(plan, this.threadKinds)),
+        this.subjects.load(connections.writer, plan.steps),
+      ]);
+      const groups = threads.length === 0 ? loaded : { ...loaded, groups: mergedGroups(loaded.groups, threads) };
+      const { batch, deliveries } = this.decide(plan, privacy, groups, told, cursor);
+      try {
+        const stored = await together(connections.writer, also, () =>
+          storeBatch(connections.writer, term, prepared.replayed === true ? withoutDuplicates(batch) : batch, (type) =>
+            this.sampleOf(type),
+          ),
+        );
+        this.ahead.stored(batch);
+        return await published(this.publish(connections, plan, batch, stored, privacy, groups, deliveries));
+      } catch (error) {
+        if (!(error instanceof StaleFacts) || attempt >= maxStaleRetries) throw error;
+      }
+    }
+  }
+
+  /** What `process` would store now, and what it would leave to jobs. Stores nothing. */
+  async judge(
+    connections: Pick<BatchConnections, 'writer' | 'plans'>,
+    { events, plan: whole, privacy }: Preparation,
+  ): Promise<{ readonly batch: Batch; readonly wide: readonly WideStep[] }> {
+    await connections.plans.expect(events.length);
+    const { plan, wide } = await this.wide.divert(connections.writer, whole);
+    const groups = await loadGroupFacts(connections.writer, groupQuestionsOf(plan, null));
+    const told = await this.subjects.load(connections.writer, plan.steps);
+    return { batch: this.decide(plan, await privacy, groups, told, null).batch, wide };
+  }
+
+  /** What `process` would leave to jobs. */
+  async wideSteps(connections: Pick<BatchConnections, 'writer'>, plan: Plan): Promise<readonly WideStep[]> {
+    return (await this.wide.divert(connections.writer, plan)).wide;
+  }
+
+  /** What `processWide` would store now. Stores nothing. */
+  async judgeWide(
+    connections: Pick<BatchConnections, 'reader' | 'writer' | 'plans'>,
+    step: DeliverStep,
+    recipients: readonly string[],
+  ): Promise<Batch> {
+    await connections.plans.expect(recipients.length);
+    const nothing = planPage([], { sources: this.sources, groups: () => false });
+    const plan: Plan = { ...nothing, steps: [{ ...step, recipients, wide: false }] };
+    const privacy = await this.privacy.load(connections.reader, this.questionsOf(plan));
+    const groups = await loadGroupFacts(connections.writer, groupQuestionsOf(plan, recipients));
+    const told = await this.subjects.load(connections.writer, plan.steps);
+    return this.decide(plan, privacy, groups, told, null).batch;
+  }
+
+  /** Pushes notifications whose window is due, at most `limit`; null when none was. Privacy is asked again. */
+  async flushDue(
+    connections: BatchConnections,
+    term: string,
+    limit: number,
+  ): Promise<(BatchOutcome & { readonly full: boolean }) | null> {
+    for (let attempt = 1; ; attempt++) {
+      const facts = await loadDueGroups(connections.writer, limit);
+      if (facts.groups.length === 0) return null;
+      await connections.plans.expect(facts.groups.length);
+      const questions = facts.groups.map((group) => questionsOfGroup(group, this.config.sources));
+      const privacy = await this.privacy.load(connections.reader, questions.flat());
+      const aggregation = new Aggregation(this.rules, facts);
+      facts.groups.forEach((group, i) => {
+        const rules = questions[i]?.map(({ source, delivery }) => suppressedBy(source, delivery, privacy)) ?? [];
+        // One of those it shows is enough, and so is somebody who does not fit into the sample.
+        const others = group.actorCount > group.actors.length;
+        const wanted = rules.some((rule) => rule === null || rule === 'self' || (others && ofActor.has(rule)));
+        if (wanted) aggregation.flush(group.id);
+        else aggregation.silence(group.id);
+      });
+      const batch: Batch = { ...emptyBatch, drafts: [...aggregation.drafts] };
+      try {
+        const stored = await storeBatch(connections.writer, term, batch, (type) => this.sampleOf(type));
+        this.ahead.stored(batch);
+        const nothing = planPage([], { sources: this.sources, groups: () => false });
+        const outcome = await published(this.publish(connections, nothing, batch, stored, privacy, null, 0));
+        return { ...outcome, full: facts.groups.length === limit };
+      } catch (error) {
+        if (!(error instanceof StaleFacts) || attempt >= maxStaleRetries) throw error;
+      }
+    }
+  }
+
+  private async publish(
+    connections: BatchConnections,
+    plan: Plan,
+    batch: Batch,
+    stored: StoredBatch,
+    privacy: PrivacyFacts,
+    groups: LoadedGroups | null,
+    deliveries: number,
+  ): Promise<BatchOutcome> {
+    const storedAtMs = performance.timeOrigin + performance.now();
+    const shown = stored.pushed.filter(({ draft }) => !draft.withdrawn && this.broker.mayHaveSessions(draft.userId));
+    const names = new Map<string, string | null>();
+    const gone = new Set<string>();
+    const localised = this.config.people !== null && this.config.people.locale !== null;
+    const unnamed = new Set<string>();
+    const locales = new Map<string, string | null>();
+    for (const { actors, draft } of shown) {
+      if (localised) {
+        const recipient = privacy.people?.get(draft.userId);
+        if (recipient === undefined) unnamed.add(draft.userId);
+        else locales.set(recipient.id, recipient.locale);
+      }
+      for (const id of actors) {
+        const person = privacy.people?.get(id);
+        if (person === undefined) unnamed.add(id);
+        else if (person.active) names.set(id, person.name);
+        else gone.add(id);
+      }
+    }
+    if (privacy.people !== null && unnamed.size > 0) {
+      const more = await this.privacy.load(connections.reader, [], unnamed);
+      for (const id of unnamed) {
+        const person = more.people?.get(id);
+        locales.set(id, person?.locale ?? null);
+        if (person?.active === true) names.set(id, person.name);
+        else gone.add(id);
+      }
+    }
+    // What is new was asked about a moment ago.
+    const older = shown.filter(({ draft }) => draft.id !== null).map(({ id }) => id);
+    const mayRead = await loadMayRead(connections.reader, this.privacy.readable, older);
+    const counts = batch.counters.flatMap(({ source, objectId }, i) => {
+      const moved = plan.counters.get(counterKey(source, objectId));
+      return moved === undefined ? [] : [{ moved, count: stored.counts[i] ?? 0 }];
+    });
+    const publications = publicationsOf({
+      stored,
+      names,
+      gone,
+      mayRead,
+      counts,
+      plan,
+      messages: this.messages,
+      locales,
+      broker: this.broker,
+    });
+    this.broker.publish(publications);
+    let dueAtMs: number | null = null;
+    for (const draft of batch.drafts) {
+      if (!draft.push && draft.dueAtMs !== null && (dueAtMs === null || draft.dueAtMs < dueAtMs))
+        dueAtMs = draft.dueAtMs;
+    }
+    // On this process's clock, since timers run on it.
+    if (dueAtMs !== null && groups !== null) dueAtMs += Date.now() - groups.nowMs;
+    return { deliveries, withdrawn: batch.removed.length, verdicts: batch.verdicts, dueAtMs, storedAtMs, publications };
+  }
+
+  private decide(
+    plan: Plan,
+    privacy: PrivacyFacts,
+    groups: LoadedGroups,
+    told: Told,
+    cursor: CursorStep | null,
+  ): Decision {
+    return decide(
+      this.rules,
+      { plan, privacy, groups, mutedThreads: mutedThreads(plan, this.threadKinds), told },
+      cursor,
+    );
+  }
+
+  /** About every event and recipient, and whether new mutes are in force. */
+  questionsOf(plan: Plan): Question[] {
+    return privacyQuestionsOf(plan, mutedThreads(plan, this.threadKinds));
+  }
+
+  private sampleOf(type: string): number {
+    return this.rules.get(type)?.sample ?? 1;
+  }
+}
+
+/** In one transaction with what else is to be written; without that the statement is one itself. */
+async function together<T>(
+  client: pg.ClientBase,
+  also: ((client: pg.ClientBase) => Promise<void>) | null,
+  store: () => Promise<T>,
+): Promise<T> {
+  if (also === null) return await store();
+  await client.query('begin');
+  try {
+    await also(client);
+    const stored = await store();
+    await client.query('commit');
+    return stored;
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * A batch that is stored must never be tried again: its counters would move twice. Whatever fails after the commit ends
+ * the term; the next one goes on from the stored cursor, and the gateways fetch what was not published.
+ */
+async function published(work: Promise<BatchOutcome>): Promise<BatchOutcome> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new BelfryError('unavailable', `A stored batch could not be published: ${messageOf(error)}`, {
+      retry: true,
+      cause: error,
+    });
+  }
+}
+
+function withoutDuplicates(batch: Batch): Batch {
+  return { ...batch, verdicts: batch.verdicts.filter(({ rule }) => rule !== 'duplicate') };
+}
+
+function mergedGroups(groups: readonly GroupFact[], more: readonly GroupFact[]): readonly GroupFact[] {
+  const known = new Set(groups.map(({ id }) => id));
+  return [...groups, ...more.filter(({ id }) => !known.has(id))];
+}

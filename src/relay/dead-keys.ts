@@ -1,0 +1,110 @@
+/**
+ * With `deadLetters.later: wait`: later events of a row whose earlier event is a dead letter are set aside behind it.
+ *
+ * What must hold:
+ * - Whoever leads alone makes dead letters, so what it remembers of them never lacks one; it may remember one that is gone (retried,
+ *   discarded), and then an event waits for nothing, until the dead letters are looked at next.
+ * - What waits is written in the transaction that moves the cursor past it, and remembered only when that has committed.
+ * - Where there is no dead letter, nobody pays for this.
+ */
+
+import type pg from 'pg';
+import type { Config, Source } from '../config.js';
+import { quoteLiteral } from '../postgres.js';
+import type { PageEvent } from './resolve.js';
+
+/** What of a part of a page may be processed, and what waits for which dead letters. */
+export interface Parted {
+  readonly go: readonly PageEvent[];
+  readonly wait: readonly { readonly id: string; readonly for: readonly string[] }[];
+  /** To be called once it is stored. */
+  readonly stored: () => void;
+}
+
+export class DeadKeys {
+  /** The last dead letter of a key. */
+  private last = new Map<string, string>();
+  private stale = false;
+
+  private constructor(
+    private readonly client: pg.ClientBase,
+    private readonly sources: readonly Source[],
+  ) {}
+
+  /** Null where later events follow. */
+  static async open(client: pg.ClientBase, config: Config, sources: readonly Source[]): Promise<DeadKeys | null> {
+    if (config.deadLetters.later === 'follow') return null;
+    const keys = new DeadKeys(client, sources);
+    await keys.load();
+    return keys;
+  }
+
+  /** Some may be gone. */
+  changed(): void {
+    this.stale = this.last.size > 0;
+  }
+
+  /** One more: its outbox id. */
+  async add(id: string): Promise<void> {
+    await this.load(id);
+  }
+
+  async part(events: readonly PageEvent[]): Promise<Parted> {
+    if (this.stale) {
+      this.stale = false;
+      this.last.clear();
+      await this.load();
+    }
+    if (this.last.size === 0) return { go: events, wait: [], stored: () => undefined };
+    const later = new Map<string, string>();
+    const go: PageEvent[] = [];
+    const wait: { id: string; for: string[] }[] = [];
+    for (const item of events) {
+      const keys = keysOf(item);
+      const before = keys.flatMap((key) => later.get(key) ?? this.last.get(key) ?? []);
+      if (before.length === 0) go.push(item);
+      else {
+        wait.push({ id: item.event.id, for: [...new Set(before)] });
+        for (const key of keys) later.set(key, item.event.id);
+      }
+    }
+    return { go, wait, stored: () => later.forEach((id, key) => this.last.set(key, id)) };
+  }
+
+  private async load(id: string | null = null): Promise<void> {
+    const key = (row: string): string =>
+      `case d.source ${this.sources.map(({ name, key }) => `when ${quoteLiteral(name)} then json_build_array(${key.map((column) => `${row} ->> ${quoteLiteral(column)}`).join(', ')})::text`).join(' ')} end`;
+    const { rows } = await this.client.query<{ id: string; source: string; key: string }>(
+      `select d.event_id::text as id, d.source, k.key
+         from belfry.dead_event d
+        cross join lateral (select ${key('d.new')} as key where d.new is not null union select ${key('d.old')} where d.old is not null) k
+        where k.key is not null and ($1::bigint is null or d.event_id = $1)
+        order by d.event_id`,
+      [id],
+    );
+    for (const row of rows) this.last.set(nameOf(row.source, row.key), row.id);
+  }
+}
+
+/** Sets events of the outbox aside, to be run in the transaction that moves the cursor past them. */
+export async function setAside(client: pg.ClientBase, wait: Parted['wait']): Promise<void> {
+  await client.query(
+    `insert into belfry.dead_event (event_id, source, op, new, old, event_at, attempts, error, waits_for)
+     select o.id, o.source, o.op, o.new, o.old, o.at, 0, 'waits for ' || array_to_string(w.ids::bigint[], ', '), w.ids::bigint[]
+       from unnest($1::bigint[], $2::text[]) w(id, ids)
+       join belfry.outbox o on o.id = w.id
+     on conflict (event_id) do nothing`,
+    [wait.map(({ id }) => id), wait.map((one) => `{${one.for.join(',')}}`)],
+  );
+}
+
+function keysOf(item: PageEvent): string[] {
+  if (item.kind === 'other') return [];
+  const { source, before, after } = item.event;
+  const keys = [before?.key, after?.key].flatMap((key) => (key === undefined ? [] : [nameOf(source, key)]));
+  return keys[0] === keys[1] ? keys.slice(0, 1) : keys;
+}
+
+function nameOf(source: string, key: string): string {
+  return `${source}\0${key}`;
+}

@@ -1,0 +1,102 @@
+/**
+ * Which events of the outbox are meant: the filters of the commands, as a condition in SQL.
+ *
+ * What the columns of a row tell is asked here. Whom a path or a query leads to can't be: such sources pass the condition, and
+ * whoever reads looks at the resolved event.
+ */
+
+import type { Config, Source } from '../config.js';
+import { quoteLiteral } from '../postgres.js';
+
+export interface OutboxFilter {
+  readonly source?: string;
+  readonly type?: string;
+  /** As actor or recipient. */
+  readonly user?: string;
+  /** `kind:id`, or an id of any kind. */
+  readonly object?: string;
+  /** Inclusive. */
+  readonly since?: Date;
+  /** Exclusive. */
+  readonly until?: Date;
+}
+
+/** The condition on `belfry.outbox o`; for a user it lets through what only a path or query can tell (`concernsUser`). */
+export function conditionOf(config: Config, filter: OutboxFilter): string {
+  const parts = ['true'];
+  if (filter.source !== undefined) parts.push(`o.source = ${quoteLiteral(filter.source)}`);
+  if (filter.since !== undefined) parts.push(`o.at >= ${quoteLiteral(filter.since.toISOString())}`);
+  if (filter.until !== undefined) parts.push(`o.at < ${quoteLiteral(filter.until.toISOString())}`);
+  if (filter.type !== undefined) parts.push(typeCondition(config, filter.type));
+  if (filter.object !== undefined) parts.push(objectCondition(config, filter.object));
+  if (filter.user !== undefined) parts.push(userCondition(config, filter.user));
+  return parts.join('\n and ');
+}
+
+function typeCondition(config: Config, type: string): string {
+  const names = config.sources.filter((source) => source.type === type).map((source) => source.name);
+  if (type === 'system') names.push('belfry.announce');
+  return `(o.source in (${list(names)}) or o.source = 'belfry.notify' and o.new ->> 'type' = ${quoteLiteral(type)})`;
+}
+
+function objectCondition(config: Config, object: string): string {
+  const colon = object.indexOf(':');
+  const named = config.sources.filter(
+    (source) => source.object !== null && source.object.kind === object.slice(0, colon),
+  );
+  const [sources, id] = colon > 0 && named.length > 0 ? [named, object.slice(colon + 1)] : [config.sources, object];
+  return anyOf(
+    sources.map(
+      (source) =>
+        `o.source = ${quoteLiteral(source.name)} and ${holds(source.object === null ? [] : [source.object.id], id)}`,
+    ),
+  );
+}
+
+function userCondition(config: Config, user: string): string {
+  const open = config.sources.filter((source) => !isTold(source)).map((source) => source.name);
+  return anyOf([
+    `o.source in (${list(open)})`,
+    `o.source = 'belfry.revoke' and ${holds(['user_id'], user)}`,
+    `o.source = 'belfry.notify' and ${holds(['user_id', 'actor_id'], user)}`,
+    ...config.sources
+      .filter(isTold)
+      .map((source) => `o.source = ${quoteLiteral(source.name)} and ${holds(userColumns(source), user)}`),
+    ...pairsOf(config).map(({ name, columns }) => `o.source = ${quoteLiteral(name)} and ${holds(columns, user)}`),
+  ]);
+}
+
+/** One of the columns holds the id, before or after. */
+function holds(columns: readonly string[], id: string): string {
+  const sides = columns.flatMap((column) =>
+    ['new', 'old'].map((side) => `o.${side} ->> ${quoteLiteral(column)} = ${quoteLiteral(id)}`),
+  );
+  return anyOf(sides);
+}
+
+function anyOf(conditions: readonly string[]): string {
+  return conditions.length === 0 ? 'false' : `(${conditions.join(' or ')})`;
+}
+
+function list(names: readonly string[]): string {
+  return names.length === 0 ? 'null' : names.map(quoteLiteral).join(', ');
+}
+
+/** Whether columns of the row say everything about actor and recipient. */
+export function isTold(source: Source): boolean {
+  return [source.actor, source.recipient].every((who) => who === null || who.kind === 'column');
+}
+
+export function userColumns(source: Source): string[] {
+  return [source.actor, source.recipient].flatMap((who) => (who?.kind === 'column' ? [who.column] : []));
+}
+
+/** Internal sources, with the columns that name people. */
+export function pairsOf(config: Config): { readonly name: string; readonly columns: readonly string[] }[] {
+  const { blocks, mutes, threadMutes } = config;
+  return [
+    ...(blocks === null ? [] : [{ name: 'belfry.blocks', columns: [blocks.from, blocks.to] }]),
+    ...(mutes === null ? [] : [{ name: 'belfry.mutes', columns: [mutes.from, mutes.to] }]),
+    ...(threadMutes === null ? [] : [{ name: 'belfry.thread_mutes', columns: [threadMutes.user, threadMutes.id] }]),
+  ];
+}

@@ -1,0 +1,298 @@
+/**
+ * Loads what the privacy rules judge by, for a whole batch in one statement over the application's own tables.
+ *
+ * Ids arrive as text. A text that does not fit the type of a column (`'abc'` for a bigint) is left out before it is sent:
+ * nobody has that id, so nothing is found for it, and the statement cannot fail on it.
+ */
+
+import type pg from 'pg';
+import { textArray } from '../arrays.js';
+import type { Config, RelationConfig, Source } from '../config.js';
+import { readableSql } from '../inbox/readable.js';
+import type { Readable } from '../inbox/readable.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import type { Person } from '../rules/event.js';
+import { directedKey, hiddenKey, ownerKey, threadKey } from '../rules/privacy.js';
+import type { Delivery, PrivacyFacts } from '../rules/privacy.js';
+import { cast, fitting, holdingRows } from '../schema/columns.js';
+import type { ColumnTypes } from '../schema/columns.js';
+import { loadOwners } from '../schema/owners.js';
+import type { Owners } from '../schema/owners.js';
+import { bindVisible } from '../schema/visible.js';
+
+/** A delivery that is asked about, with the source it comes from. */
+export interface Question {
+  readonly source: string;
+  readonly delivery: Delivery;
+}
+
+type PersonRow = readonly [id: string, active: boolean, enabled: boolean, name: string | null, locale: string | null];
+type Pair = readonly [string, string];
+
+interface FactsRow {
+  readonly people: readonly PersonRow[] | null;
+  readonly blocks: readonly Pair[] | null;
+  readonly mutes: readonly Pair[] | null;
+  readonly thread_mutes: readonly (readonly [string, string, string])[] | null;
+  readonly preferences: readonly (readonly [string, string, 'on' | 'off' | 'following'])[] | null;
+  readonly hidden: readonly (readonly [string, string, string])[] | null;
+  readonly owner_blocks: readonly (readonly [string, string, string, string])[] | null;
+}
+
+/** The part of the facts that is the same for every batch: SQL made from the config. */
+export class PrivacyLoader {
+  private constructor(
+    private readonly config: Config,
+    private readonly types: ColumnTypes,
+    private readonly sql: string,
+    private readonly followSql: string | null,
+    private readonly visible: ReadonlySet<string>,
+    /** Sources whose objects may belong to somebody else than the recipient. */
+    private readonly owned: ReadonlySet<string>,
+    /** The condition of all who read the inbox. */
+    readonly readable: Readable,
+  ) {}
+
+  /** Asks the database for the types of `:user` and `:object_id` in every `visible`; throws what Postgres says of bad SQL. */
+  static async create(client: pg.ClientBase, config: Config, types: ColumnTypes): Promise<PrivacyLoader> {
+    const hidden: string[] = [];
+    const visible = new Set<string>();
+    for (const source of config.sources) {
+      if (source.visible === null || source.object === null) continue;
+      hidden.push(await hiddenSql(client, source, source.visible));
+      visible.add(source.name);
+    }
+    const owners = await loadOwners(client, config, types);
+    const owner = ownersSql(config, types, owners);
+    const owned = config.sources.filter(
+      (source) => owner !== null && owners.kinds.includes(source.object?.kind ?? '') && !owners.isRecipient(source),
+    );
+    return new PrivacyLoader(
+      config,
+      types,
+      factsSql(config, types, hidden, owner),
+      followsSql(config, types),
+      visible,
+      new Set(owned.map(({ name }) => name)),
+      await readableSql(client, config, types, owners),
+    );
+  }
+
+  /** Facts for these questions and names of these people besides. One statement, two where somebody hears only of whom they follow. */
+  async load(
+    client: pg.ClientBase,
+    questions: readonly Question[],
+    alsoPeople: Iterable<string> = [],
+  ): Promise<PrivacyFacts> {
+    const people = new Set(alsoPeople);
+    const recipients: string[] = [];
+    const actors: string[] = [];
+    const pairs = new Set<string>();
+    const wanted = new Map<string, [string, string]>();
+    const threads = new Map<string, [string, string, string]>();
+    const seen = new Map<string, [string, string, string]>();
+    const owned = new Map<string, [string, string, string, string]>();
+    for (const { source, delivery } of questions) {
+      const { recipientId, actorId, type, objectKind, objectId } = delivery;
+      people.add(recipientId);
+      wanted.set(directedKey(recipientId, type), [recipientId, type]);
+      if (actorId !== null) {
+        people.add(actorId);
+        const key = directedKey(recipientId, actorId);
+        if (!pairs.has(key)) {
+          pairs.add(key);
+          recipients.push(recipientId);
+          actors.push(actorId);
+        }
+      }
+      if (objectKind === null || objectId === null) continue;
+      if (this.config.threadMutes !== null)
+        threads.set(threadKey(recipientId, objectKind, objectId), [recipientId, objectKind, objectId]);
+      if (this.owned.has(source))
+        owned.set(ownerKey(recipientId, actorId ?? '', objectKind, objectId), [
+          recipientId,
+          actorId ?? '',
+          objectKind,
+          objectId,
+        ]);
+      if (this.visible.has(source)) seen.set(hiddenKey(source, recipientId, objectId), [source, recipientId, objectId]);
+    }
+    const { config, types } = this;
+    const fits = (table: string | undefined, column: string | null | undefined): ((id: string) => boolean) =>
+      table === undefined || typeof column !== 'string' ? () => false : fitting(types(table, column));
+    const person = fits(config.people?.table, config.people?.id);
+    const block = fits(config.blocks?.table, config.blocks?.from);
+    const mute = fits(config.mutes?.table, config.mutes?.from);
+    const threadUser = fits(config.threadMutes?.table, config.threadMutes?.user);
+    const threadId = fits(config.threadMutes?.table, config.threadMutes?.id);
+    const among = (fit: (id: string) => boolean): [string[], string[]] => {
+      const a: string[] = [];
+      const b: string[] = [];
+      recipients.forEach((recipient, i) => {
+        const actor = actors[i] ?? '';
+        if (!fit(recipient) || !fit(actor)) return;
+        a.push(recipient);
+        b.push(actor);
+      });
+      return [a, b];
+    };
+    const threadList = [...threads.values()].filter(([user, , id]) => threadUser(user) && threadId(id));
+    const result = await client.query<FactsRow>({
+      name: 'belfry_privacy_facts',
+      text: this.sql,
+      values: [
+        [...people].filter(person),
+        ...among(block),
+        ...among(mute),
+        ...columnsOf(threadList, 3),
+        ...columnsOf([...wanted.values()], 2),
+        ...columnsOf([...seen.values()], 3),
+        ...columnsOf([...owned.values()], 4),
+      ].map(textArray),
+    });
+    const row = result.rows[0];
+    const facts = this.facts(row);
+    const following = (row?.preferences ?? []).some(([, , setting]) => setting === 'following');
+    return following && this.followSql !== null
+      ? { ...facts, follows: await this.follows(client, this.followSql, recipients, actors) }
+      : facts;
+  }
+
+  private facts(row: FactsRow | undefined): PrivacyFacts {
+    const people = new Map<string, Person>();
+    for (const [id, active, enabled, name, locale] of row?.people ?? [])
+      people.set(id, { id, active, enabled, name, locale });
+    return {
+      people: this.config.people === null ? null : people,
+      blocks: new Set((row?.blocks ?? []).map(([a, b]) => directedKey(a, b))),
+      mutes: new Set((row?.mutes ?? []).map(([a, b]) => directedKey(a, b))),
+      threadMutes: new Set((row?.thread_mutes ?? []).map(([user, kind, id]) => threadKey(user, kind, id))),
+      preferences: new Map((row?.preferences ?? []).map(([user, type, setting]) => [directedKey(user, type), setting])),
+      follows: new Set(),
+      hidden: new Set((row?.hidden ?? []).map(([source, user, object]) => hiddenKey(source, user, object))),
+      ownerBlocks: new Set((row?.owner_blocks ?? []).map(([user, actor, kind, id]) => ownerKey(user, actor, kind, id))),
+    };
+  }
+
+  private async follows(
+    client: pg.ClientBase,
+    sql: string,
+    recipients: string[],
+    actors: string[],
+  ): Promise<Set<string>> {
+    const result = await client.query<{ a: string; b: string }>(sql, [recipients, actors]);
+    return new Set(result.rows.map(({ a, b }) => directedKey(a, b)));
+  }
+}
+
+function columnsOf(rows: readonly (readonly string[])[], count: number): string[][] {
+  return Array.from({ length: count }, (_, i) => rows.map((row) => row[i] ?? ''));
+}
+
+function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[], owner: string | null): string {
+  const { people, blocks, mutes, threadMutes } = config;
+  const type = (table: string, column: string): string => types(table, column) ?? 'text';
+  const nothing = 'null::json';
+  const peopleSql =
+    people === null
+      ? `${nothing} where $1::text[] is null or true`
+      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}), false)`},
+           ${people.enabled === null ? 'true' : `coalesce(p.${quoteIdent(people.enabled)}, true)`},
+           ${people.name === null ? 'null' : `p.${quoteIdent(people.name)}::text`}, ${people.locale === null ? 'null' : `p.${quoteIdent(people.locale)}::text`}))
+         from ${quoteTable(people.table)} p where p.${quoteIdent(people.id)} = any($1::${type(people.table, people.id)}[])`;
+  const blocksSql =
+    blocks === null
+      ? `${nothing} where ($2::text[], $3::text[]) is null or true`
+      : relationSql(blocks, '$2', '$3', type);
+  const mutesSql =
+    mutes === null ? `${nothing} where ($4::text[], $5::text[]) is null or true` : relationSql(mutes, '$4', '$5', type);
+  const threadSql =
+    threadMutes === null
+      ? `${nothing} where ($6::text[], $7::text[], $8::text[]) is null or true`
+      : `json_agg(json_build_array(w.a::text, w.b, w.c::text))
+         from unnest($6::${type(threadMutes.table, threadMutes.user)}[], $7::text[], $8::${type(threadMutes.table, threadMutes.id)}[]) w(a, b, c)
+         join ${holdingRows(threadMutes)} t on t.${quoteIdent(threadMutes.user)} = w.a and t.${quoteIdent(threadMutes.id)} = w.c
+           ${types(threadMutes.table, threadMutes.kind) === null ? `and w.b = ${quoteLiteral(threadMutes.kind)}` : `and t.${quoteIdent(threadMutes.kind)}::text = w.b`}`;
+  const hiddenAll =
+    hidden.length === 0
+      ? `${nothing} where ($11::text[], $12::text[], $13::text[]) is null or true`
+      : `json_agg(json_build_array(x.s, x.u, x.o)) from (${hidden.join('\nunion all\n')}) x`;
+  const ownerBlocks =
+    owner === null
+      ? `${nothing} where ($14::text[], $15::text[], $16::text[], $17::text[]) is null or true`
+      : `json_agg(json_build_array(x.r, x.a, x.k, x.o)) from (${owner}) x`;
+  return `select (select ${peopleSql}) as people,
+  (select ${blocksSql}) as blocks,
+  (select ${mutesSql}) as mutes,
+  (select ${threadSql}) as thread_mutes,
+  (select json_agg(json_build_array(t.user_id, t.type, t.setting)) from unnest($9::text[], $10::text[]) w(u, t)
+     join belfry.preference t on t.user_id = w.u and t.type = w.t) as preferences,
+  (select ${hiddenAll}) as hidden,
+  (select ${ownerBlocks}) as owner_blocks`;
+}
+
+/** Pairs (a, b) of which a does not hear of b: `$a` and `$b` are asked about, pair by pair. */
+function relationSql(
+  relation: RelationConfig,
+  a: string,
+  b: string,
+  type: (table: string, column: string) => string,
+): string {
+  const { table, from, to } = relation;
+  const rows = holdingRows(relation);
+  const pairs = (x: string, y: string): string => `
+    select w.a::text as a, w.b::text as b from unnest(${a}::${type(table, x)}[], ${b}::${type(table, y)}[]) w(a, b)
+      join ${rows} t on t.${quoteIdent(x)} = w.a and t.${quoteIdent(y)} = w.b`;
+  const both = relation.direction === 'both' ? ` union all ${pairs(to, from)}` : '';
+  return `json_agg(json_build_array(x.a, x.b)) from (${pairs(from, to)}${both}) x`;
+}
+
+/** The pairs of one source that its `visible` gives no row for. */
+async function hiddenSql(client: pg.ClientBase, source: Source, visible: string): Promise<string> {
+  const bound = (await bindVisible(client, visible))('belfry_w.u', 'belfry_w.o');
+  return `select belfry_w.s, belfry_w.u, belfry_w.o from unnest($11::text[], $12::text[], $13::text[]) belfry_w(s, u, o)
+    where belfry_w.s = ${quoteLiteral(source.name)} and not exists (${bound}
+    )`;
+}
+
+/**
+ * Of these recipients, actors and objects, those with a block between the object's owner and one of both. Only asked where
+ * the owner is somebody else than the recipient.
+ */
+function ownersSql(config: Config, types: ColumnTypes, owners: Owners): string | null {
+  const { blocks } = config;
+  if (blocks === null || owners.kinds.length === 0) return null;
+  const table = holdingRows(blocks);
+  const both = blocks.direction === 'both';
+  const between = (one: string, other: string): string =>
+    `exists (select from ${table} t where t.${quoteIdent(blocks.from)} = ${cast(one, types(blocks.table, blocks.from) ?? 'text', null)}
+       and t.${quoteIdent(blocks.to)} = ${cast(other, types(blocks.table, blocks.to) ?? 'text', null)})`;
+  return owners.kinds
+    .map((kind) => {
+      const { from, where, owner } = owners.of(kind, 'w.o');
+      return `select w.r, w.a, w.k, w.o from unnest($14::text[], $15::text[], $16::text[], $17::text[]) w(r, a, k, o)
+        cross join lateral (select ${owner}::text as id from ${from} where ${where}) belfry_owner
+        where w.k = ${quoteLiteral(kind)} and belfry_owner.id is not null
+          and (${[
+            between('belfry_owner.id', 'w.r'),
+            ...(both ? [between('w.r', 'belfry_owner.id')] : []),
+            between('belfry_owner.id', 'w.a'),
+            ...(both ? [between('w.a', 'belfry_owner.id')] : []),
+          ].join(' or ')})`;
+    })
+    .join('\nunion all\n');
+}
+
+/** Who follows whom, from the source of type `follow` whose actor and recipient are columns; null where there is none. */
+function followsSql(config: Config, types: ColumnTypes): string | null {
+  const source = config.sources.find(
+    ({ type, actor, recipient }) => type === 'follow' && actor?.kind === 'column' && recipient?.kind === 'column',
+  );
+  if (source?.actor?.kind !== 'column' || source.recipient?.kind !== 'column') return null;
+  const { actor, recipient } = source;
+  const follower = cast('w.a', types(source.table, actor.column) ?? 'text', null);
+  const followed = cast('w.b', types(source.table, recipient.column) ?? 'text', null);
+  return `select w.a, w.b from unnest($1::text[], $2::text[]) w(a, b)
+    where exists (select from ${quoteTable(source.table)} t where t.${quoteIdent(actor.column)} = ${follower}
+      and t.${quoteIdent(recipient.column)} = ${followed} ${source.when === null ? '' : `and (${source.when}\n)`})`;
+}

@@ -1,0 +1,78 @@
+/** What a stored batch says to the gateways, in the order in which it must be heard. */
+
+import type { Broker, Publication } from '../broker/broker.js';
+import { announcementFrame, notificationFrame, withdrawnFrame } from '../inbox/render.js';
+import type { Messages } from '../inbox/messages.js';
+import type { StoredBatch } from '../inbox/store.js';
+import type { MayRead } from './may-read.js';
+import type { CounterMove, Plan } from './plan.js';
+
+export interface StoredOutcome {
+  readonly stored: StoredBatch;
+  /** Names of the actors that are shown. */
+  readonly names: ReadonlyMap<string, string | null>;
+  /** Actors who are deleted or suspended: nobody is shown them. */
+  readonly gone: ReadonlySet<string>;
+  /** About notifications that were there before. */
+  readonly mayRead: MayRead;
+  readonly counts: readonly { readonly moved: CounterMove; readonly count: number }[];
+  readonly plan: Plan;
+  readonly messages: Messages;
+  /** Of the recipients that are known. */
+  readonly locales: ReadonlyMap<string, string | null>;
+  readonly broker: Pick<Broker, 'mayHaveSessions' | 'mayHaveSubscribers'>;
+}
+
+export function publicationsOf(outcome: StoredOutcome): Publication[] {
+  const { stored, names, gone, mayRead, counts, plan, messages, locales, broker } = outcome;
+  const publications: Publication[] = [];
+  if (plan.blocksChanged.size > 0)
+    publications.push({ to: 'control', kind: 'blocks', userIds: [...plan.blocksChanged] });
+  /** Whether something was taken away. */
+  const badges = new Map<string, boolean>();
+  for (const { draft, id, seq, state, alert, actors: sample, lastAtMs } of stored.pushed) {
+    const { userId, type } = draft;
+    if (!broker.mayHaveSessions(userId)) continue;
+    const readable = mayRead.get(id);
+    const actors = sample.filter((actor) => !gone.has(actor) && (readable === undefined || readable?.has(actor)));
+    const actorCount = draft.actorCount - (sample.length - actors.length);
+    const nobody = readable === null || (actorCount === 0 && sample.length > 0);
+    const frame =
+      draft.withdrawn || nobody
+        ? withdrawnFrame({ id, type }, seq)
+        : notificationFrame({ ...draft, id, state, alert, actors, actorCount, lastAtMs }, seq, {
+            names,
+            messages,
+            locale: locales.get(userId) ?? null,
+          });
+    badges.set(userId, badges.get(userId) === true || draft.withdrawn || nobody);
+    publications.push({ to: 'user', userId, seq, frame });
+  }
+  for (const userId of plan.mayCountOtherwise) if (broker.mayHaveSessions(userId)) badges.set(userId, true);
+  for (const [userId, falls] of badges)
+    publications.push({ to: 'badge', userId, ...(falls ? {} : { onlyRises: true }) });
+
+  const told = new Set<string>();
+  for (const { channel, offset, event, data, actorId, dataWithoutActor } of stored.logged) {
+    told.add(`${channel}\0${event}`);
+    if (!broker.mayHaveSubscribers(channel)) continue;
+    publications.push({ to: 'channel', channel, offset, event, data, actorId, dataWithoutActor });
+  }
+  for (const { moved, count } of counts) {
+    const { source, objectId, channels, actorId } = moved;
+    if (source.counter === null || source.object === null) continue;
+    for (const channel of channels) {
+      // A new comment has told the count already.
+      if (told.has(`${channel}\0${source.counter.event}`) || !broker.mayHaveSubscribers(channel)) continue;
+      const data = { [`${source.object.kind}_id`]: objectId, [source.counter.field]: count };
+      publications.push({ to: 'counter', channel, event: source.counter.event, data, actorId });
+    }
+  }
+  for (const { id, message, data, at } of stored.announced) {
+    publications.push({ to: 'everyone', frame: announcementFrame({ id, message, data, atMs: at.getTime() }) });
+  }
+  for (const userId of plan.revoked) publications.push({ to: 'control', kind: 'revoke', userId });
+  for (const session of plan.revokedSessions) publications.push({ to: 'control', kind: 'revokeSession', session });
+  if (plan.sources.size > 0) publications.push({ to: 'control', kind: 'recheck', sources: [...plan.sources] });
+  return publications;
+}

@@ -1,0 +1,85 @@
+/** What must be known before a batch can be decided: who is asked about, and which groups, rows and counters. Pure. */
+
+import type { Config } from '../config.js';
+import type { GroupFact } from '../rules/aggregate.js';
+import type { GroupQuestions } from './group-facts.js';
+import type { DeliverStep, Plan } from './plan.js';
+import type { Question } from './privacy-facts.js';
+
+/** What `threadMutes.kind` may mean: itself, or where it is a column, the kinds of all objects. */
+export function threadKindsOf(config: Config): readonly string[] {
+  if (config.threadMutes === null) return [];
+  const kinds = [config.threadMutes.kind, ...config.sources.map(({ object }) => object?.kind)];
+  return [...new Set(kinds)].filter((kind) => kind !== undefined);
+}
+
+export interface Thread {
+  readonly userId: string;
+  readonly kind: string;
+  readonly id: string;
+}
+
+/** Threads that were muted, of every kind that they may be of; one that is none of ours finds nothing. */
+export function mutedThreads(plan: Plan, threadKinds: readonly string[]): Thread[] {
+  return plan.threadsMuted.flatMap(([userId, id]) => threadKinds.map((kind) => ({ userId, kind, id })));
+}
+
+/** About every event and recipient, and whether new mutes are in force. */
+export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Question[] {
+  const about = (recipientId: string, more: Partial<Question['delivery']>): Question => ({
+    source: '',
+    delivery: { recipientId, actorId: null, type: '', objectKind: null, objectId: null, ...more },
+  });
+  return [
+    ...deliveryQuestions(deliversOf(plan)),
+    ...plan.muted.map(([userId, actorId]) => about(userId, { actorId })),
+    ...threads.map(({ userId, kind, id }) => about(userId, { objectKind: kind, objectId: id })),
+  ];
+}
+
+/** About each actor that a notification shows. */
+export function questionsOfGroup(group: GroupFact, sources: Config['sources']): Question[] {
+  const { userId: recipientId, type, objectKind, objectId, actors } = group;
+  const alike = sources.filter((source) => source.type === type && (source.object?.kind ?? null) === objectKind);
+  const source = (alike.find(({ visible }) => visible !== null) ?? alike[0])?.name ?? '';
+  const of = (actorId: string | null): Question => ({
+    source,
+    delivery: { recipientId, actorId, type, objectKind, objectId },
+  });
+  return actors.length === 0 ? [of(null)] : actors.map(of);
+}
+
+export function deliversOf(plan: Plan): DeliverStep[] {
+  return plan.steps.filter((step) => step.kind === 'deliver');
+}
+
+/** `recipients`: of the one step of a wide event, which are asked about alone. */
+export function groupQuestionsOf(plan: Plan, recipients: readonly string[] | null): GroupQuestions {
+  return {
+    wanted: deliversOf(plan).flatMap((step) =>
+      step.recipients.map((userId) => ({
+        userId,
+        type: step.type,
+        groupKey: step.groupKey,
+        actorId: step.actorId,
+      })),
+    ),
+    rows: recipients === null ? plan.steps : [],
+    shares: recipients === null ? [] : plan.steps.flatMap((step) => recipients.map((userId) => ({ ...step, userId }))),
+    mayBeHeld: plan.steps.filter((step) => step.kind === 'retract' || step.ifHeld),
+    between: [...plan.blocked, ...plan.muted].map(([userId, actorId]) => ({ userId, actorId })),
+    // Only those whose value a channel event carries; all others are moved by what they move.
+    counters: plan.notes.map(({ source, side }) => ({ source: source.name, objectId: side.objectId ?? '' })),
+  };
+}
+
+export function deliveryQuestions(steps: readonly DeliverStep[]): Question[] {
+  return steps.flatMap((step) =>
+    step.recipients.map((userId) => ({ source: step.source, delivery: deliveryOf(step, userId) })),
+  );
+}
+
+export function deliveryOf(step: DeliverStep, recipientId: string): Question['delivery'] {
+  const { actorId, type, objectKind, objectId } = step;
+  return { recipientId, actorId, type, objectKind, objectId };
+}

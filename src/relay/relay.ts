@@ -1,0 +1,301 @@
+/**
+ * The relay of a process: waits until it may lead, leads one term after another, and gives the lease back when it stops.
+ *
+ * Starting fails fast (wrong server, not migrated, a pooler where LISTEN must be); after that nothing that happens to
+ * the database ends it: connections are made anew with jitter, and whoever leads then goes on from the cursor.
+ */
+
+import { hostname } from 'node:os';
+import { randomBytes } from 'node:crypto';
+import type pg from 'pg';
+import type { Broker } from '../broker/broker.js';
+import type { Config } from '../config.js';
+import { messageOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { RelayMetrics } from '../metrics.js';
+import { unreadQuery } from '../outbox/cursor.js';
+import { fullJitterMs, pause } from '../outbox/deadline.js';
+import { Doorbell } from '../outbox/doorbell.js';
+import { Lease } from '../outbox/lease.js';
+import type { Leadership } from '../outbox/lease.js';
+import { OutboxReader } from '../outbox/reader.js';
+import { settlePast } from '../outbox/restore.js';
+import { assertSuitable, connect, createPool, serverInfo } from '../postgres.js';
+import { assertMigrated } from '../schema/migrate.js';
+import { adaptToPooler } from '../schema/session.js';
+import { Chores } from './chores.js';
+import { writerSession } from './connections.js';
+import { blame } from './failures.js';
+import type { Blame } from './failures.js';
+import { Leading } from './leading.js';
+import type { RelayObserver } from './observer.js';
+import type { ReplayHost } from './replay/replay.js';
+import { Retention } from './retention.js';
+import { leaseApplication } from './replay/alone.js';
+import { ReplayWork } from './replay/work.js';
+import { BatchTraces } from './traces.js';
+
+export interface RelayOptions {
+  readonly config: Config;
+  readonly broker: Broker;
+  readonly log: Logger;
+  readonly metrics: RelayMetrics;
+  readonly observer?: RelayObserver;
+}
+
+/** Pause before a term that ended in an error is tried again: full jitter from the first to the last. */
+const retryMs = { first: 200, longest: 10_000 };
+
+const tryingAgain = 'the term ended in an error; trying again';
+const termEnded: Readonly<Record<Blame, string>> = {
+  lease: 'another relay leads now',
+  schema:
+    'the database is not what the config says: correct one of them, then run `belfry migrate`. Events wait in the outbox; trying again',
+  connection: tryingAgain,
+  contention: tryingAgain,
+  event: tryingAgain,
+};
+
+interface Connections {
+  readonly reader: pg.Client;
+  readonly facts: pg.Client;
+  readonly wide: pg.Client;
+  readonly writer: pg.Client;
+  readonly ahead: pg.Client;
+  /** Their backends, which a takeover terminates. */
+  readonly pids: readonly number[];
+}
+
+export class Relay {
+  private readonly name = `${hostname()}:${String(process.pid)}:${randomBytes(4).toString('hex')}`;
+  private readonly url: string;
+  private readonly doorbell: Doorbell;
+  private readonly leasePool: pg.Pool;
+  private readonly lease: Lease;
+  private readonly stopping = new AbortController();
+  private connections: Connections | null = null;
+  private leading: Leading | null = null;
+  private running: Promise<void> | null = null;
+
+  constructor(private readonly options: RelayOptions) {
+    const { config, log, observer } = options;
+    // All of the relay's sessions keep state (plans, settings, locks), so they go where LISTEN goes: past any pooler.
+    this.url = config.database.listenUrl;
+    this.leasePool = createPool(this.url, {
+      applicationName: leaseApplication,
+      max: 1,
+      session: Lease.session,
+      queryTimeoutMs: 3_000,
+    });
+    this.doorbell = new Doorbell({
+      mode: config.database.wakeup,
+      url: this.url,
+      unread: () => unreadQuery(this.leading?.cursor ?? noCursor),
+      log,
+      ...(observer === undefined ? {} : { observer }),
+    });
+    this.lease = new Lease({
+      pool: this.leasePool,
+      leader: this.name,
+      backends: () => this.backends(),
+      log,
+    });
+  }
+
+  /** Whether this process leads now. */
+  get leads(): boolean {
+    return this.leading !== null && this.lease.trusted();
+  }
+
+  /** Throws `database_unreachable`, `database_denied`, `database_unsuitable`, `not_migrated`, and what bad SQL in the config causes. */
+  async start(): Promise<void> {
+    try {
+      this.connections = await this.connect();
+      assertSuitable(await serverInfo(this.connections.facts));
+      await assertMigrated(this.connections.facts);
+      await this.doorbell.start();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    this.running = this.run();
+  }
+
+  /** Finishes the batch it is at, gives the lease back, closes everything. Idempotent. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    this.leading?.stop();
+    await this.running;
+    await this.close();
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopping;
+    for (let failures = 0; !signal.aborted;) {
+      try {
+        this.connections ??= await this.connect();
+        const leadership = await this.lease.campaign(signal);
+        if (leadership === null) break;
+        await this.lead(this.connections, leadership);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) break;
+        this.options.log.warn({ error: messageOf(error) }, termEnded[blame(error)]);
+        await this.closeConnections();
+        await pause(fullJitterMs(failures++, retryMs.first, retryMs.longest), signal);
+      }
+    }
+  }
+
+  private async lead(connections: Connections, leadership: Leadership): Promise<void> {
+    const { config, broker, log, metrics, observer = {} } = this.options;
+    const term = new AbortController();
+    let { paused } = leadership;
+    let kept: Promise<unknown> = Promise.resolve();
+    const retention = new Retention({ config, url: this.url, log });
+    const replays = new ReplayWork({
+      config,
+      url: this.url,
+      client: connections.facts,
+      worker: this.name,
+      log,
+    });
+    let chores: Chores | null = null;
+    let traces: BatchTraces | null = null;
+    try {
+      kept = this.lease
+        .keep(term.signal, (now, asked) => {
+          if (asked) replays.ask();
+          if (now === paused) return;
+          paused = now;
+          this.doorbell.wake();
+        })
+        .then(async (why) => {
+          this.leading?.stop();
+          // A statement on a socket that went silent would wait for ever; what it would write is fenced anyway.
+          if (why === 'lost') {
+            log.warn({ term: leadership.term }, 'the lease is lost: this relay stands by');
+            await this.closeConnections();
+          }
+        });
+      const settled = await settlePast(connections.writer, leadership);
+      if (settled.epoch !== leadership.epoch) {
+        broker.publish([{ to: 'control', kind: 'epoch', epoch: settled.epoch }]);
+        log.warn(
+          { past: settled.past, epoch: settled.epoch },
+          'this is not the database it was: a new epoch begins, clients fetch anew',
+        );
+      }
+      chores = new Chores({
+        config,
+        log,
+        facts: connections.facts,
+        writer: connections.writer,
+        metrics,
+        wake: () => this.doorbell.wake(),
+      });
+      const { reader, facts, wide, writer, ahead } = connections;
+      traces = new BatchTraces({ client: facts, worker: this.name, cursor: settled.cursor });
+      const leading = await Leading.prepare(
+        {
+          config,
+          broker,
+          doorbell: this.doorbell,
+          log,
+          metrics,
+          observer,
+          reader,
+          facts,
+          wide,
+          writer,
+          ahead,
+          chores: async (now) => chores?.run(now),
+          traces,
+          rungForNothing: () => replays.ask(),
+        },
+        { term: leadership.term, cursor: settled.cursor, trusted: () => this.lease.trusted(), paused: () => paused },
+      );
+      this.leading = leading;
+      metrics.leader.set(1);
+      observer.leader?.(true, leadership.term);
+      broker.publish([{ to: 'control', kind: 'leader', term: leadership.term }]);
+      if (this.stopping.signal.aborted) return;
+      replays.start(hostOf(leading));
+      retention.start();
+      await leading.run();
+    } finally {
+      this.leading = null;
+      metrics.leader.set(0);
+      observer.leader?.(false, leadership.term);
+      term.abort();
+      await kept;
+      await Promise.all([replays.stop(), retention.stop(), chores?.settled(), traces?.stop()]);
+      await this.lease
+        .resign()
+        .catch((error: unknown) => log.warn({ error: messageOf(error) }, 'could not give the lease back'));
+    }
+  }
+
+  private backends(): number[] {
+    return [...(this.connections?.pids ?? []), ...this.doorbell.backends];
+  }
+
+  private async connect(): Promise<Connections> {
+    const opened: pg.Client[] = [];
+    const pids: number[] = [];
+    const open = async (applicationName: string, session: Readonly<Record<string, string>>): Promise<pg.Client> => {
+      const client = await connect(this.url, { applicationName, session });
+      opened.push(client);
+      // Behind one (wakeup: poll) the server's connection is not ours to end.
+      if (await adaptToPooler(client)) return client;
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+      if (rows[0] !== undefined) pids.push(rows[0].pid);
+      return client;
+    };
+    try {
+      return {
+        reader: await open('belfry reader', OutboxReader.session),
+        facts: await open('belfry facts', {}),
+        wide: await open('belfry wide events', {}),
+        writer: await open('belfry writer', writerSession),
+        ahead: await open('belfry ahead', writerSession),
+        pids,
+      };
+    } catch (error) {
+      await Promise.all(opened.map(end));
+      throw error;
+    }
+  }
+
+  private async closeConnections(): Promise<void> {
+    const { connections } = this;
+    this.connections = null;
+    if (connections === null) return;
+    const { reader, facts, wide, writer, ahead } = connections;
+    await Promise.all([reader, facts, wide, writer, ahead].map(end));
+  }
+
+  private async close(): Promise<void> {
+    await this.closeConnections();
+    await this.doorbell.stop();
+    if (!this.leasePool.ended) await this.leasePool.end();
+  }
+}
+
+/** A leader as replays know it. */
+function hostOf(leading: Leading): ReplayHost {
+  return {
+    term: leading.term.term,
+    process: (preparation) => leading.whenIdle(() => leading.injectPrepared(preparation)),
+    busy: () => leading.busy,
+    publish: (publications) => leading.publish(publications),
+  };
+}
+
+/** Before a cursor is known everything counts as unread. */
+const noCursor = { seen: '1:1:', target: null, afterId: '0', maxId: '0' } as const;
+
+/** A connection that died cannot say goodbye. */
+async function end(client: pg.Client): Promise<void> {
+  await client.end().catch(() => undefined);
+}

@@ -1,0 +1,234 @@
+/**
+ * Reads a page of what is to be replayed, and what became of each row since.
+ *
+ * What must hold:
+ * - Only what the relay had read when the replay began (`Bound`): what is unread it will bring itself.
+ * - An event is judged by its row as it is now: what moved on meanwhile is not told as it was, and columns that a wrong mapping did not
+ *   capture are there. A row that is gone (or for which `when` no longer holds) brings nobody anything.
+ * - What everybody of an event has is recognised by the event's key in the statement that reads it, before any rule is asked; it is
+ *   counted there and does not travel.
+ * - Dead letters are left out: `belfry dead-letter retry` is for them, since their counters were never moved.
+ */
+
+import type pg from 'pg';
+import { mappedColumns } from '../../config.js';
+import type { Config, Source } from '../../config.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres.js';
+import { samePlace } from '../../rules/fold.js';
+import { cast } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { conditionOf, isTold } from '../filter.js';
+import type { OutboxFilter } from '../filter.js';
+import { eventsOf, resolveSql } from '../resolve.js';
+import type { PageEvent, ResolvedRow } from '../resolve.js';
+import { wideRecipients } from '../wide.js';
+
+/** How far the relay had read: visible in `seen`, or read within the delta that it was at. */
+export interface Bound {
+  readonly seen: string;
+  readonly target: string | null;
+  readonly targetId: string;
+}
+
+export interface ReplayedPage {
+  /** How many events the filter means. */
+  readonly count: number;
+  /** Those of them that may bring something, with those recipients to whom they may. */
+  readonly events: readonly PageEvent[];
+  /** Notifications that recipients have already, of the others. */
+  readonly already: number;
+  /** Where the next page begins; null after the last one. */
+  readonly next: string | null;
+}
+
+/** Pages are walked by id, whatever the statistics say of partitions that were empty a minute ago. */
+export const replaySession = {
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  plan_cache_mode: 'force_custom_plan',
+  max_parallel_workers_per_gather: '0',
+} as const;
+
+export class ReplayPages {
+  private readonly statement: (page: string) => string;
+  private readonly missing: boolean;
+  private readonly names: ReadonlySet<string>;
+  private readonly where: string;
+
+  constructor(
+    private readonly client: pg.ClientBase,
+    private readonly config: Config,
+    private readonly types: ColumnTypes,
+    private readonly filter: OutboxFilter,
+    bound: Bound,
+    /** Only what is missing is wanted. */
+    onlyMissing: boolean,
+  ) {
+    const resolved = resolveSql(config.sources, types);
+    // Whom an event concerns can only be asked of one that travels.
+    this.missing = onlyMissing && filter.user === undefined;
+    this.statement = (page) => recognised(resolved(page), this.missing);
+    this.names = new Set(config.sources.map(({ name }) => name));
+    const sources = [...this.names, 'belfry.notify', 'belfry.announce'].map(quoteLiteral).join(', ');
+    this.where = `o.source in (${sources}) and o.op in ('created', 'changed', 'removed', 'notify', 'announce')
+ and ${readSql(bound)} and not exists (select from belfry.dead_event d where d.event_id = o.id)
+ and ${conditionOf(config, filter)}`;
+  }
+
+  /** At most `limit` events after this id. Throws what Postgres says, also of a value that does not fit. */
+  async read(afterId: string, limit: number): Promise<ReplayedPage> {
+    const outbox = `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o
+      where o.id > ${BigInt(afterId)} and ${this.where} order by o.id limit ${limit}) p`;
+    const { rows } = await this.client.query<RecognisedRow>(
+      this.statement(presentRows(outbox, this.config.sources, this.types)),
+    );
+    const { all_last: last = null, all_count: count = 0, already = 0 } = rows[0] ?? {};
+    const found = eventsOf(
+      rows.filter((row) => (row.id as string | null) !== null),
+      this.names,
+    );
+    const { user } = this.filter;
+    const events = user === undefined ? found : found.filter((item) => this.concerns(item, user));
+    return {
+      count: user === undefined ? count : events.length,
+      events,
+      already,
+      next: count === limit ? last : null,
+    };
+  }
+
+  /** How many events there are after this id; more than that where the filter needs more than the row. */
+  async count(afterId: string): Promise<number> {
+    const { rows } = await this.client.query<{ count: string }>(
+      `select count(*) from belfry.outbox o where o.id > ${BigInt(afterId)} and ${this.where}`,
+    );
+    return Number(rows[0]?.count ?? '0');
+  }
+
+  /** The id before that of the newest `limit` events. */
+  async newest(limit: number): Promise<string> {
+    const { rows } = await this.client.query<{ id: string }>(
+      `select (o.id - 1)::text as id from belfry.outbox o where ${this.where} order by o.id desc limit 1 offset ${limit - 1}`,
+    );
+    return rows[0]?.id ?? '0';
+  }
+
+  /** The next event that the filter means, unresolved. */
+  async idAfter(afterId: string): Promise<string | null> {
+    const { rows } = await this.client.query<{ id: string }>(
+      `select o.id::text from belfry.outbox o where o.id > ${BigInt(afterId)} and ${this.where} order by o.id limit 1`,
+    );
+    return rows[0]?.id ?? null;
+  }
+
+  private concerns(item: PageEvent, user: string | undefined): boolean {
+    // What its own columns tell was asked in SQL.
+    if (item.kind === 'other' || user === undefined) return true;
+    const source = this.config.sources.find(({ name }) => name === item.event.source);
+    if (source === undefined || isTold(source)) return true;
+    return [item.event.before, item.event.after].some(
+      (side) =>
+        side !== null &&
+        (side.actorId === user ||
+          side.recipients.includes(user) ||
+          (source.recipient?.kind === 'column' && side.route === user)),
+    );
+  }
+}
+
+interface RecognisedRow extends ResolvedRow {
+  /** Of the whole page, on every row; there is always one. */
+  readonly all_last: string | null;
+  readonly all_count: number;
+  readonly already: number;
+}
+
+/**
+ * The statement of resolve.ts without the rows whose recipient has that event; their number stands beside the others. Where the page
+ * may hold a wide event all rows come, since their number tells that it is one.
+ */
+function recognised(statement: string, onlyMissing: boolean): string {
+  const has = `r.op = 'created' and not r.counters_only and r.recipient <> ''
+    and w.rows - w.events < ${wideRecipients}
+    and exists (select from belfry.notification_event e
+                 where e.source = r.source and e.key = r.a_key and e.user_id = r.recipient and e.removed_at is null)`;
+  return `with resolved as materialized (
+${statement}
+), w as materialized (select count(*) as rows, coalesce(max(page_count::bigint), 0) as events, max(page_last::bigint)::text as last from resolved),
+judged as materialized (select r.*, coalesce(${onlyMissing ? has : 'false'}, false) as has from resolved r cross join w)
+select w.last as all_last, w.events::float8 as all_count, (select count(*) from judged where has)::float8 as already, j.*
+  from w left join judged j on not j.has
+ order by j.id::bigint`;
+}
+
+/** The relay's cursor as it is now. */
+export async function boundOf(client: pg.ClientBase): Promise<Bound> {
+  const { rows } = await client.query<Bound>(
+    `select seen::text, target::text, after_id::text as "targetId" from belfry.relay where name = 'main'`,
+  );
+  return rows[0] ?? { seen: '1:1:', target: null, targetId: '0' };
+}
+
+function readSql({ seen, target, targetId }: Bound): string {
+  const visible = `pg_visible_in_snapshot(o.xid, ${quoteLiteral(seen)}::pg_snapshot)`;
+  if (target === null) return visible;
+  return `(${visible} or o.id <= ${BigInt(targetId)} and pg_visible_in_snapshot(o.xid, ${quoteLiteral(target)}::pg_snapshot))`;
+}
+
+/**
+ * The page as resolve.ts takes it, with `new` as the row is now. How the row is now and what happened then are told by op and
+ * `new` together, to be taken apart by `presentEvents`:
+ * `removed` with a row: it came back; `changed` without one: it is gone.
+ */
+export function presentRows(page: string, sources: readonly Source[], types: ColumnTypes): string {
+  const isRow = `p.op in ('created', 'changed', 'removed')`;
+  const counters = `'belfry:counters'`;
+  return `select p.id, p.xid, p.at, p.source,
+      case when ${isRow} and t.now is null and p.op <> 'removed' then 'changed' else p.op end as op,
+      case when not ${isRow} then p.new
+           when coalesce(p.new, p.old) ? ${counters} then t.now || jsonb_build_object(${counters}, true)
+           else t.now end as new,
+      case when ${isRow} and t.now is null then coalesce(p.new, p.old) else p.old end as old
+    from ${page} left join lateral (${sources.map((source) => presentRow(source, types)).join('\nunion all\n')}) t on ${isRow}`;
+}
+
+/** Keys are natural, but need not be unique in the table: one row stands for all. */
+function presentRow(source: Source, types: ColumnTypes): string {
+  const columns = mappedColumns(source).filter((column) => types(source.table, column) !== null);
+  const picked = columns.map((column) => `jsonb_build_object(${quoteLiteral(column)}, t.${quoteIdent(column)})`);
+  return `(select ${picked.join(' || ')} as now from ${quoteTable(source.table)} t
+      where p.source = ${quoteLiteral(source.name)} and ${keySql(source, types, 't', (column) => `coalesce(p.new, p.old) ->> ${quoteLiteral(column)}`)}
+        ${source.when === null ? '' : `and (${source.when}\n)`} limit 1)`;
+}
+
+/** That a row of the source's table has this natural key, whose columns come as text. */
+export function keySql(source: Source, types: ColumnTypes, alias: string, text: (column: string) => string): string {
+  return source.key
+    .map(
+      (column) => `${alias}.${quoteIdent(column)} = ${cast(text(column), types(source.table, column) ?? 'text', null)}`,
+    )
+    .join(' and ');
+}
+
+/**
+ * The events that a replay processes: for a row that is there, its creation as it is now; for one that is gone, its removal, but only where
+ * things are to be taken back. Delivering takes nothing back: the row may have come again since the page was read, and been told by the relay.
+ */
+export function presentEvents(items: readonly PageEvent[], takeBack: boolean): PageEvent[] {
+  return items.flatMap((item): PageEvent[] => {
+    if (item.kind === 'other') return [item];
+    const { event } = item;
+    const { before, after, op } = event;
+    const base = { ...event, counts: false };
+    if (after === null) {
+      if (before === null || !takeBack) return [];
+      return [{ kind: 'source', event: { ...base, op: 'removed' } }];
+    }
+    // It came back: that has an event of its own.
+    if (op === 'removed') return [];
+    // What changed without concerning anybody else brings nothing new.
+    const moved = before === null || before.key !== after.key || !samePlace(before, after);
+    if (op === 'changed' && !moved && !takeBack) return [];
+    return [{ kind: 'source', event: { ...base, op: 'created', before: null } }];
+  });
+}

@@ -1,0 +1,146 @@
+/**
+ * What a replay asks for: the plan of live processing without what must not happen twice (counters, channel events, revocations,
+ * blocks), and for a rebuild with what should not be there. Everything else is decided by the rules, as live.
+ */
+
+import type pg from 'pg';
+import type { Config, Source } from '../../config.js';
+import { suppressedBy } from '../../rules/privacy.js';
+import type { PrivacyFacts } from '../../rules/privacy.js';
+import { deliversOf, deliveryOf, deliveryQuestions } from '../questions.js';
+import type { Preparation } from '../batch.js';
+import { counterKey } from '../group-facts.js';
+import { planPage } from '../plan.js';
+import type { DeliverStep, Plan, RetractStep, Step } from '../plan.js';
+import type { PrivacyLoader } from '../privacy-facts.js';
+import type { PageEvent } from '../resolve.js';
+import { presentEvents } from './page.js';
+
+export type ReplayMode = 'deliver' | 'rebuild';
+
+export interface PlannerOptions {
+  readonly config: Config;
+  readonly privacy: PrivacyLoader;
+  /** Asks about people, and about what stands in the inbox. */
+  readonly client: pg.ClientBase;
+  readonly mode: ReplayMode;
+  /** A rebuild of one person's inbox leaves all others alone. */
+  readonly onlyUser: string | null;
+}
+
+export class ReplayPlanner {
+  private readonly sources: ReadonlyMap<string, Source>;
+
+  constructor(private readonly options: PlannerOptions) {
+    this.sources = new Map(options.config.sources.map((source) => [source.name, source]));
+  }
+
+  /**
+   * Events as ReplayPages gives them; `announced`: how many of them are announcements that everybody has; `told`: what was told wide
+   * and is not told again.
+   */
+  async prepare(items: readonly PageEvent[]): Promise<{
+    readonly preparation: Preparation;
+    readonly announced: number;
+    readonly told: readonly DeliverStep[];
+  }> {
+    const { config, client, privacy: loader, mode } = this.options;
+    const events = presentEvents(items, mode === 'rebuild');
+    const live = planPage(events, { sources: this.sources, groups: (type) => Object.hasOwn(config.aggregation, type) });
+    const wanted = live.steps.flatMap((step) => this.replayed(step));
+    const told = await this.toldWide(wanted);
+    const toldSteps = new Set<Step>(told);
+    const steps = wanted.filter((step) => !toldSteps.has(step));
+    const privacy = loader.load(client, deliveryQuestions(deliversOf({ ...live, steps })));
+    // Awaited below or by the processor; a failure in between is not unhandled.
+    privacy.catch(() => undefined);
+    const undue =
+      mode === 'rebuild'
+        ? await this.undue(
+            deliversOf(live).filter(({ wide }) => !wide),
+            steps,
+            await privacy,
+          )
+        : [];
+    const missing = await this.missing(live.announcements);
+    const plan: Plan = {
+      ...live,
+      steps: [...undue, ...steps],
+      announcements: this.options.onlyUser === null ? missing : [],
+      counters: new Map(),
+      notes: [],
+      broadcasts: [],
+      revoked: [],
+      revokedSessions: [],
+      muted: [],
+      threadsMuted: [],
+      blocked: [],
+      blocksChanged: new Set(),
+      mayCountOtherwise: new Set(),
+      sources: new Set(),
+    };
+    return {
+      preparation: { events, plan, privacy, groups: null, replayed: true },
+      announced: live.announcements.length - missing.length,
+      told,
+    };
+  }
+
+  private replayed(step: Step): Step[] {
+    const { onlyUser } = this.options;
+    if (step.kind === 'retract') return [onlyUser === null ? step : { ...step, onlyUser }];
+    // An owner that is still unknown was held when it happened, and only for so long.
+    if (step.unresolved || step.ifHeld) return [];
+    if (onlyUser === null) return [step];
+    const recipients = step.recipients.filter((recipient) => recipient === onlyUser);
+    return recipients.length === 0 ? [] : [{ ...step, recipients }];
+  }
+
+  /** A wide event is told by a job of its own; one that was told is only told again by a rebuild. */
+  private async toldWide(steps: readonly Step[]): Promise<readonly DeliverStep[]> {
+    const wide = steps.flatMap((step) => (step.kind === 'deliver' && step.wide ? [step] : []));
+    if (wide.length === 0 || this.options.mode === 'rebuild') return [];
+    const { rows } = await this.options.client.query<{ id: string }>(
+      `select event_id::text as id from belfry.fanout_job where kind = 'deliver' and event_id = any($1::bigint[])`,
+      [wide.map(({ eventId }) => eventId)],
+    );
+    const told = new Set(rows.map(({ id }) => id));
+    return wide.filter(({ eventId }) => told.has(eventId));
+  }
+
+  /** What stands in inboxes for these rows, and by today's mapping and rules should not. */
+  private async undue(
+    rows: readonly DeliverStep[],
+    steps: readonly Step[],
+    privacy: PrivacyFacts,
+  ): Promise<RetractStep[]> {
+    const { client, onlyUser } = this.options;
+    const due = new Map<string, DeliverStep>();
+    for (const step of steps) if (step.kind === 'deliver') due.set(counterKey(step.source, step.key), step);
+    const standing = await client.query<{ source: string; key: string; user_id: string }>(
+      `select e.source, e.key, e.user_id
+         from unnest($1::text[], $2::text[]) w(source, key)
+         join belfry.notification_event e on e.source = w.source and e.key = w.key
+        where e.removed_at is null and ($3::text is null or e.user_id = $3)`,
+      [rows.map(({ source }) => source), rows.map(({ key }) => key), onlyUser],
+    );
+    return standing.rows.flatMap(({ source, key, user_id }): RetractStep[] => {
+      const step = due.get(counterKey(source, key));
+      const stays =
+        step?.recipients.includes(user_id) === true &&
+        suppressedBy(source, deliveryOf(step, user_id), privacy) === null;
+      return stays ? [] : [{ kind: 'retract', source, key, onlyUser: user_id }];
+    });
+  }
+
+  /** Announcements that nobody has heard. */
+  private async missing(announcements: Plan['announcements']): Promise<Plan['announcements']> {
+    if (announcements.length === 0) return announcements;
+    const { rows } = await this.options.client.query<{ id: string }>(
+      'select event_id::text as id from belfry.announcement where event_id = any($1::bigint[])',
+      [announcements.map(({ id }) => id)],
+    );
+    const told = new Set(rows.map(({ id }) => id));
+    return announcements.filter(({ id }) => !told.has(id));
+  }
+}

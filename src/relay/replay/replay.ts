@@ -1,0 +1,326 @@
+/**
+ * One replay: pages of old events through the same rules and the same store as live ones.
+ *
+ * What must hold:
+ * - Whoever leads stores (`ReplayHost`), between its own batches, so that live events and replayed ones never change a notification
+ *   at the same time; a term that is over stores nothing.
+ * - Repeating a page does no harm: what a person has is known by the event's key. So a crash costs at most a page done twice.
+ * - Live traffic comes first. While there is some, everything is decided on connections of the replay's own first, and only what
+ *   has to be stored is, in pieces so small that nobody notices.
+ * - Memory does not grow with the number of events, but for a dry run, which must remember what it would have delivered: 8 bytes or so
+ *   of hash for each notification.
+ */
+
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import type { Publication } from '../../broker/broker.js';
+import { MemoryBroker } from '../../broker/memory.js';
+import type { Config } from '../../config.js';
+import { messageOf, sqlState } from '../../errors.js';
+import type { Batch } from '../../inbox/store.js';
+import { connect } from '../../postgres.js';
+import { loadColumnTypes } from '../../schema/columns.js';
+import { BatchProcessor } from '../batch.js';
+import type { BatchConnections, BatchOutcome, Preparation } from '../batch.js';
+import { WriterPlans, writerSession } from '../connections.js';
+import { blame } from '../failures.js';
+import type { OutboxFilter } from '../filter.js';
+import { PrivacyLoader } from '../privacy-facts.js';
+import type { PageEvent } from '../resolve.js';
+import { ReplayPages, replaySession } from './page.js';
+import type { Bound, ReplayedPage } from './page.js';
+import { ReplayPlanner } from './plan.js';
+import type { ReplayMode } from './plan.js';
+import { WideCounter } from './wide.js';
+import type { WideCounts } from './wide.js';
+
+/** Who stores: the leader. */
+export interface ReplayHost {
+  readonly term: string;
+  /** Stores and publishes. Throws what BatchProcessor.process throws; contention has been retried. */
+  process(preparation: Preparation): Promise<BatchOutcome>;
+  /** Whether there was live traffic a moment ago. */
+  busy(): boolean;
+  publish(publications: readonly Publication[]): void;
+}
+
+export interface ReplayCounts {
+  /** Events. */
+  processed: number;
+  /** Notifications, one per event and recipient, as are all that follow. */
+  delivered: number;
+  suppressed: number;
+  already: number;
+  withdrawn: number;
+  /** Events that could not be processed. */
+  failed: number;
+}
+
+export const noCounts: Readonly<ReplayCounts> = {
+  processed: 0,
+  delivered: 0,
+  suppressed: 0,
+  already: 0,
+  withdrawn: 0,
+  failed: 0,
+};
+
+/** What a worker needs of a job that is under way: a replay, or a retry of dead letters. */
+export interface JobRun {
+  readonly counts: ReplayCounts;
+  /** The last reason why an event failed. */
+  readonly lastError: string | null;
+  /** Events after this id that it is about; more than that where the filter needs more than the row. */
+  count(afterId: string): Promise<number>;
+  /** Where to begin, so that only the newest `limit` events follow. */
+  newest(limit: number): Promise<string>;
+  /**
+   * Does the page after this id; without a host it only counts. Returns where the next one begins, null after the last. Throws only errors
+   * that no event is to blame for.
+   */
+  step(host: ReplayHost | null, afterId: string, limit: number): Promise<string | null>;
+  /** After the last page. */
+  settle(host: ReplayHost): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ReplayTask {
+  readonly mode: ReplayMode;
+  readonly filter: OutboxFilter;
+  readonly bound: Bound;
+  /** Only count. */
+  readonly dryRun: boolean;
+}
+
+/** Events of a page while nothing else happens, and while live events wait for the end of what is stored. */
+export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
+
+/** Events stored in one transaction while there is live traffic. */
+const busyPiece = 25;
+
+export class Replay implements JobRun {
+  readonly counts: ReplayCounts = { ...noCounts };
+  lastError: string | null = null;
+
+  /** What a dry run would have delivered, since nothing is stored that would tell. */
+  private readonly counted = new Set<number>();
+  private ahead: { readonly afterId: string; readonly page: Promise<ReplayedPage> } | null = null;
+
+  private constructor(
+    private readonly config: Config,
+    private readonly task: ReplayTask,
+    private readonly pages: ReplayPages,
+    private readonly planner: ReplayPlanner,
+    private readonly judge: BatchProcessor,
+    private readonly wide: WideCounter,
+    private readonly connections: Pick<BatchConnections, 'writer' | 'plans'>,
+    private readonly ended: () => Promise<void>,
+  ) {}
+
+  /** Opens two connections, which `close` ends. Throws what `connect` throws and what Postgres says of SQL in the config. */
+  static async open(url: string, config: Config, task: ReplayTask): Promise<Replay> {
+    const opened: pg.Client[] = [];
+    const close = async (): Promise<void> => {
+      await Promise.all(opened.map((client) => client.end().catch(() => undefined)));
+    };
+    const open = async (session: Readonly<Record<string, string>>): Promise<pg.Client> => {
+      const client = await connect(url, { applicationName: 'belfry replay', session });
+      opened.push(client);
+      return client;
+    };
+    try {
+      const reader = await open(replaySession);
+      const writer = await open(writerSession);
+      const types = await loadColumnTypes(reader, config);
+      const privacy = await PrivacyLoader.create(reader, config, types);
+      const planner = new ReplayPlanner({
+        config,
+        privacy,
+        client: reader,
+        mode: task.mode,
+        onlyUser: task.mode === 'rebuild' ? (task.filter.user ?? null) : null,
+      });
+      const pages = new ReplayPages(reader, config, types, task.filter, task.bound, task.mode === 'deliver');
+      const judge = new BatchProcessor(config, privacy, new MemoryBroker());
+      const connections = { reader, writer, plans: new WriterPlans(writer) };
+      const wide = new WideCounter(judge, connections, config, types);
+      return new Replay(config, task, pages, planner, judge, wide, connections, close);
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.ended();
+  }
+
+  count(afterId: string): Promise<number> {
+    return this.pages.count(afterId);
+  }
+
+  newest(limit: number): Promise<string> {
+    return this.pages.newest(limit);
+  }
+
+  /** A rebuilt inbox is counted anew, and its clients are told to fetch. */
+  async settle(host: ReplayHost): Promise<void> {
+    if (this.task.mode !== 'rebuild') return;
+    const user = this.task.filter.user ?? null;
+    if (user !== null) await recount(this.connections.writer, host.term, user, this.config);
+    host.publish([
+      { to: 'control', kind: 'resync', reason: 'rebuilt', userIds: user === null ? null : [user] },
+      ...(user === null ? [] : [{ to: 'badge' as const, userId: user }]),
+    ]);
+  }
+
+  async step(host: ReplayHost | null, afterId: string, limit: number): Promise<string | null> {
+    const ahead = this.ahead?.afterId === afterId ? this.ahead.page : null;
+    this.ahead = null;
+    const page = await (ahead ?? this.read(afterId, limit));
+    this.counts.processed += page.count;
+    this.counts.already += page.already;
+    const work = this.part(host, page.events);
+    if (page.next !== null) this.readAhead(page.next, limit);
+    await work;
+    return page.next;
+  }
+
+  /** While a page is stored the next one is read, nothing more than that. */
+  private readAhead(afterId: string, limit: number): void {
+    const page = this.read(afterId, limit);
+    // Looked at by the next step; a failure in between is not unhandled.
+    page.catch(() => undefined);
+    this.ahead = { afterId, page };
+  }
+
+  private async read(afterId: string, limit: number): Promise<ReplayedPage> {
+    try {
+      return await this.pages.read(afterId, limit);
+    } catch (error) {
+      if (blame(error) !== 'event') throw error;
+      // A value that does not fit spoils the page: smaller ones, until it stands alone.
+      if (limit > 1) return await this.read(afterId, limit >> 1);
+      this.failed(error);
+      return { count: 0, events: [], already: 0, next: await this.pages.idAfter(afterId) };
+    }
+  }
+
+  /** Halves a part that fails until the event that is to blame stands alone. */
+  private async part(host: ReplayHost | null, events: readonly PageEvent[], judged = false): Promise<void> {
+    if (events.length === 0) return;
+    try {
+      await this.process(host, events, judged);
+    } catch (error) {
+      if (blame(error) !== 'event') throw error;
+      if (events.length === 1) return this.failed(error);
+      const middle = events.length >> 1;
+      await this.part(host, events.slice(0, middle), judged);
+      await this.part(host, events.slice(middle), judged);
+    }
+  }
+
+  private async process(host: ReplayHost | null, events: readonly PageEvent[], judged: boolean): Promise<void> {
+    const { preparation, announced, told } = await this.planner.prepare(events);
+    if (host !== null && (judged || !host.busy())) {
+      const wide = await this.wide.count(await this.judge.wideSteps(this.connections, preparation.plan), told);
+      await this.store(host, preparation, announced);
+      return this.add(wide);
+    }
+    const { batch, wide } = await this.judge.judge(this.connections, preparation);
+    if (host === null) {
+      this.countOnly(batch, announced);
+      return this.add(await this.wide.count(wide, told));
+    }
+    // What is taken back does not say of which event it is.
+    const takesBack = batch.removed.length > 0 || wide.some(({ kind }) => kind === 'retract');
+    const news = [...newsIn(batch), ...wide.map(({ eventId }) => eventId)];
+    const toStore = new Set(takesBack ? events.map(({ event }) => event.id) : news);
+    this.counts.already += batch.verdicts.filter(({ eventId }) => !toStore.has(eventId)).length;
+    const rest = events.filter(({ event }) => toStore.has(event.id));
+    // Announcements and wide events that everybody has are not among the news; where all is stored, that counts them.
+    if (!takesBack) {
+      this.counts.already += announced;
+      this.add(await this.wide.count([], told));
+    }
+    for (let from = 0; from < rest.length; from += busyPiece)
+      await this.part(host, rest.slice(from, from + busyPiece), true);
+  }
+
+  private add({ delivered, suppressed, already, withdrawn }: WideCounts): void {
+    this.counts.delivered += delivered;
+    this.counts.suppressed += suppressed;
+    this.counts.already += already;
+    this.counts.withdrawn += withdrawn;
+  }
+
+  private countOnly(batch: Batch, announced: number): void {
+    for (const { source, key, userId } of batch.added) this.countOnce(`${source}\0${key}\0${userId}`);
+    this.countVerdicts(batch.verdicts);
+    this.counts.delivered += batch.announcements.length;
+    this.counts.already += announced;
+    this.counts.withdrawn += batch.removed.length;
+  }
+
+  private async store(host: ReplayHost, preparation: Preparation, announced: number): Promise<void> {
+    const { plan } = preparation;
+    if (plan.steps.length === 0 && plan.announcements.length === 0) {
+      this.counts.already += announced;
+      return;
+    }
+    const outcome = await host.process(preparation);
+    this.counts.delivered += outcome.deliveries + plan.announcements.length;
+    this.counts.already += announced;
+    this.counts.withdrawn += outcome.withdrawn;
+    this.countVerdicts(outcome.verdicts);
+  }
+
+  private countVerdicts(verdicts: BatchOutcome['verdicts']): void {
+    const already = verdicts.filter(({ rule }) => rule === 'duplicate').length;
+    this.counts.already += already;
+    this.counts.suppressed += verdicts.length - already;
+  }
+
+  private countOnce(notification: string): void {
+    const hash = createHash('sha1').update(notification).digest().readUIntBE(0, 6);
+    if (this.counted.has(hash)) this.counts.already += 1;
+    else {
+      this.counted.add(hash);
+      this.counts.delivered += 1;
+    }
+  }
+
+  private failed(error: unknown): void {
+    this.counts.failed += 1;
+    const state = sqlState(error);
+    this.lastError = state === undefined ? messageOf(error) : `${messageOf(error)} (${state})`;
+  }
+}
+
+/** Events that bring something, or are kept back for a reason that is worth keeping. */
+function newsIn(batch: Batch): string[] {
+  const verdicts = batch.verdicts.filter(({ rule }) => rule !== 'duplicate');
+  return [...batch.added, ...verdicts, ...batch.announcements].map(({ eventId }) => eventId);
+}
+
+/** What a person's notifications count and show, from the events that stand behind them. Nothing is pushed: clients fetch. */
+async function recount(client: pg.ClientBase, term: string, userId: string, config: Config): Promise<void> {
+  const samples = Object.entries(config.aggregation);
+  await client.query(
+    `update belfry.notification n
+        set event_count = s.events, actor_count = s.people, actors = s.newest, withdrawn = s.events = 0, shown = s.events > 0
+       from belfry.notification w
+       left join unnest($3::text[], $4::int[]) r(type, sample) on r.type = w.type
+      cross join lateral (
+            select coalesce(sum(a.events), 0)::integer as events, count(a.actor_id)::integer as people,
+                   coalesce((array_agg(a.actor_id order by a.at desc, a.event_id desc) filter (where a.actor_id is not null))[1:coalesce(r.sample, 1)], '{}') as newest
+              from (select e.actor_id, count(*) as events, max(e.at) as at, max(e.event_id) as event_id
+                      from belfry.notification_event e
+                     where e.notification_id = w.id and e.removed_at is null
+                     group by e.actor_id) a) s
+      where w.user_id = $1 and n.id = w.id
+        and (n.event_count, n.actor_count, n.actors, n.withdrawn) is distinct from (s.events, s.people, s.newest, s.events = 0)
+        and exists (select from belfry.relay l where l.name = 'main' and l.term = $2)`,
+    [userId, term, samples.map(([type]) => type), samples.map(([, rule]) => rule.sample)],
+  );
+}

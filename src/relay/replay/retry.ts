@@ -1,0 +1,200 @@
+/**
+ * Dead letters, tried again: one after the other, in the order in which they were written.
+ *
+ * What must hold:
+ * - What was never done is done now: counters move, channels hear of it. Whom it is for is judged by the row as it is now, since
+ *   later events of the same row went ahead.
+ * - A dead letter is gone in the transaction that stores what it came to, so a crash moves no counter twice.
+ * - One that fails again stays, with one attempt more and its new error; what waits for it stays behind it.
+ */
+
+import type pg from 'pg';
+import { MemoryBroker } from '../../broker/memory.js';
+import type { Config } from '../../config.js';
+import { messageOf, sqlState } from '../../errors.js';
+import { connect } from '../../postgres.js';
+import { loadColumnTypes } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { BatchProcessor } from '../batch.js';
+import type { Preparation } from '../batch.js';
+import { mappedSources } from '../connections.js';
+import { blame } from '../failures.js';
+import { conditionOf } from '../filter.js';
+import { planPage } from '../plan.js';
+import { PrivacyLoader } from '../privacy-facts.js';
+import { eventsOf, resolveSql } from '../resolve.js';
+import type { PageEvent, ResolvedRow } from '../resolve.js';
+import type { JobFilter } from './jobs.js';
+import { presentRows } from './page.js';
+import { ReplayPlanner } from './plan.js';
+import { noCounts } from './replay.js';
+import type { JobRun, ReplayHost } from './replay.js';
+
+/** A dead letter is tried again by itself after 30 s, 2 min, 8 min, …, at most every 6 h, until it was tried so often. */
+export const retries = { attempts: 8, firstSeconds: 30, factor: 4, longestSeconds: 21_600 } as const;
+
+/** Ids that are due for that, at most so many. */
+export async function dueRetries(client: pg.ClientBase, limit: number): Promise<string[]> {
+  const { rows } = await client.query<{ id: string }>(
+    `select event_id::text as id from belfry.dead_event
+      where case when waits_for = '{}'
+                 then attempts < $1 and failed_at < clock_timestamp() - interval '1 second' * least($2 * power($3, attempts - 1), $4)
+                 else not exists (select from belfry.dead_event b where b.event_id = any (dead_event.waits_for)) end
+        and not exists (select from belfry.replay_job where mode = 'retry' and state in ('waiting', 'running'))
+      order by event_id limit $5`,
+    [retries.attempts, retries.firstSeconds, retries.factor, retries.longestSeconds, limit],
+  );
+  return await withWaiting(
+    client,
+    rows.map(({ id }) => id),
+  );
+}
+
+/** These and what waits for them, in order. */
+export async function withWaiting(client: pg.ClientBase, ids: readonly string[]): Promise<string[]> {
+  const { rows } = await client.query<{ id: string }>(
+    `with recursive w(id) as (
+       select unnest($1::bigint[])
+       union
+       select d.event_id from w join belfry.dead_event d on w.id = any (d.waits_for)
+     )
+     select id::text from w order by w.id`,
+    [ids],
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Ids of the dead letters that a filter means, in order. */
+export async function deadLetters(client: pg.ClientBase, config: Config, filter: JobFilter): Promise<string[]> {
+  const { rows } = await client.query<{ id: string }>(
+    `select o.id::text from ${deadEvents} where ${deadCondition(config, filter)} order by o.id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Named as the outbox is in conditions. */
+const deadEvents = '(select event_id as id, event_at as at, source, op, new, old, waits_for from belfry.dead_event) o';
+
+function deadCondition(config: Config, { ids, ...filter }: JobFilter): string {
+  const chosen =
+    ids === undefined ? 'true' : `o.id = any('{${ids.map((id) => String(BigInt(id))).join(',')}}'::bigint[])`;
+  return `${chosen} and ${conditionOf(config, filter)}`;
+}
+
+export class DeadRetry implements JobRun {
+  readonly counts = { ...noCounts };
+  lastError: string | null = null;
+
+  private constructor(
+    private readonly config: Config,
+    private readonly client: pg.Client,
+    private readonly types: ColumnTypes,
+    private readonly planner: ReplayPlanner,
+    private readonly privacy: PrivacyLoader,
+    private readonly processor: BatchProcessor,
+    private readonly filter: JobFilter,
+  ) {}
+
+  static async open(url: string, config: Config, filter: JobFilter): Promise<DeadRetry> {
+    const client = await connect(url, { applicationName: 'belfry retry' });
+    try {
+      const types = await loadColumnTypes(client, config);
+      const privacy = await PrivacyLoader.create(client, config, types);
+      const planner = new ReplayPlanner({ config, privacy, client, mode: 'rebuild', onlyUser: null });
+      const processor = new BatchProcessor(config, privacy, new MemoryBroker());
+      return new DeadRetry(config, client, types, planner, privacy, processor, filter);
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.client.end().catch(() => undefined);
+  }
+
+  async count(afterId: string): Promise<number> {
+    const ids = await deadLetters(this.client, this.config, this.filter);
+    return ids.filter((id) => BigInt(id) > BigInt(afterId)).length;
+  }
+
+  async newest(limit: number): Promise<string> {
+    const ids = await deadLetters(this.client, this.config, this.filter);
+    return String(BigInt(ids.at(-limit) ?? '1') - 1n);
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** One dead letter at a time: each may well fail again. */
+  async step(host: ReplayHost | null, afterId: string): Promise<string | null> {
+    const { rows } = await this.client.query<{ id: string }>(
+      `select o.id::text from ${deadEvents}
+        where o.id > ${BigInt(afterId)} and ${deadCondition(this.config, this.filter)}
+          and not exists (select from belfry.dead_event b where b.event_id = any (o.waits_for))
+        order by o.id limit 1`,
+    );
+    const id = rows[0]?.id;
+    if (id === undefined || host === null) return null;
+    this.counts.processed += 1;
+    try {
+      const outcome = await host.process(await this.prepare(id));
+      this.counts.delivered += outcome.deliveries;
+      this.counts.withdrawn += outcome.withdrawn;
+      const already = outcome.verdicts.filter(({ rule }) => rule === 'duplicate').length;
+      this.counts.already += already;
+      this.counts.suppressed += outcome.verdicts.length - already;
+    } catch (error) {
+      if (blame(error) !== 'event') throw error;
+      await this.failed(id, host.term, error);
+    }
+    return id;
+  }
+
+  private async prepare(id: string): Promise<Preparation> {
+    const page = `(select d.event_id as id, coalesce((select x.xid from belfry.outbox x where x.id = d.event_id), '3'::xid8) as xid,
+        d.event_at as at, d.source, d.op, d.new, d.old from belfry.dead_event d where d.event_id = ${BigInt(id)}) p`;
+    const { config, types } = this;
+    const sources = mappedSources(config);
+    const then = await this.resolve(`select * from ${page}`);
+    const now = await this.resolve(presentRows(page, config.sources, types));
+    const { preparation } = await this.planner.prepare(now);
+    const live = planPage(then, {
+      sources: new Map(sources.map((source) => [source.name, source])),
+      groups: (type) => Object.hasOwn(config.aggregation, type),
+    });
+    const isThere = now.some((item) => item.kind === 'source' && item.event.after !== null);
+    const plan = {
+      ...live,
+      steps: preparation.plan.steps,
+      announcements: preparation.plan.announcements,
+      notes: isThere ? live.notes : [],
+    };
+    return {
+      ...preparation,
+      plan,
+      privacy: this.privacy.load(this.client, this.processor.questionsOf(plan)),
+      also: async (writer) => {
+        await writer.query('delete from belfry.dead_event where event_id = $1', [id]);
+      },
+    };
+  }
+
+  private async resolve(page: string): Promise<PageEvent[]> {
+    const sources = mappedSources(this.config);
+    const { rows } = await this.client.query<ResolvedRow>(resolveSql(sources, this.types)(page));
+    return eventsOf(rows, new Set(sources.map(({ name }) => name)));
+  }
+
+  private async failed(id: string, term: string, error: unknown): Promise<void> {
+    this.counts.failed += 1;
+    this.lastError = messageOf(error);
+    await this.client.query(
+      `update belfry.dead_event
+          set attempts = attempts + 1, failed_at = clock_timestamp(), sqlstate = $3, error = $4, waits_for = '{}'
+        where event_id = $1 and exists (select from belfry.relay r where r.name = 'main' and r.term = $2)`,
+      [id, term, sqlState(error) ?? null, messageOf(error)],
+    );
+  }
+}

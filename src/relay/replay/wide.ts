@@ -1,0 +1,82 @@
+/**
+ * Counts what wide events come to in a replay. They are told by jobs of their own, after the replay has gone on; whom they
+ * reach is judged here, by the steps of such a job, so that a dry run and a replay say the same.
+ *
+ * At most one step of recipients is in memory.
+ */
+
+import type { Config } from '../../config.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import type { BatchConnections, BatchProcessor } from '../batch.js';
+import { nextRecipients, recipientsOfSources } from '../fan-out.js';
+import type { DeliverStep } from '../plan.js';
+import type { WideStep } from '../wide.js';
+
+/** Recipients judged at once, as many as a job tells at most. */
+const stepRecipients = 5_000;
+
+export interface WideCounts {
+  readonly delivered: number;
+  readonly suppressed: number;
+  readonly already: number;
+  readonly withdrawn: number;
+}
+
+export class WideCounter {
+  private readonly recipients: ReadonlyMap<string, string>;
+  /** Rows that have been counted: a later event of one tells nobody anything. */
+  private readonly counted = new Set<string>();
+
+  constructor(
+    private readonly processor: BatchProcessor,
+    private readonly connections: Pick<BatchConnections, 'reader' | 'writer' | 'plans'>,
+    config: Config,
+    types: ColumnTypes,
+  ) {
+    this.recipients = recipientsOfSources(config.sources, types);
+  }
+
+  /** `told`: events that were told wide, and are not told again. */
+  async count(steps: readonly WideStep[], told: readonly DeliverStep[]): Promise<WideCounts> {
+    const counts = { delivered: 0, suppressed: 0, already: 0, withdrawn: 0 };
+    for (const step of steps) {
+      if (step.kind === 'retract') counts.withdrawn += await this.standing(step.source, step.key);
+      else await this.countStep(step, counts);
+    }
+    for (const { source, key } of told) counts.already += await this.standing(source, key);
+    return counts;
+  }
+
+  private async countStep(step: DeliverStep, counts: { -readonly [Key in keyof WideCounts]: number }): Promise<void> {
+    const { reader } = this.connections;
+    const sql = this.recipients.get(step.source);
+    if (sql === undefined) return;
+    const row = `${step.source}\0${step.key}`;
+    const again = this.counted.has(row);
+    this.counted.add(row);
+    const outbox = await reader.query<{ row: string }>(
+      'select new::text as row from belfry.outbox where id = $1 and new is not null',
+      [step.eventId],
+    );
+    const values = outbox.rows[0]?.row ?? '{}';
+    for (let after = '', full = true; full;) {
+      const users = await nextRecipients(reader, sql, values, after, stepRecipients);
+      const { added, verdicts } = await this.processor.judgeWide(this.connections, step, users);
+      const already = verdicts.filter(({ rule }) => rule === 'duplicate').length;
+      counts.delivered += again ? 0 : added.length;
+      counts.already += already + (again ? added.length : 0);
+      counts.suppressed += verdicts.length - already;
+      after = users.at(-1) ?? after;
+      full = users.length === stepRecipients;
+    }
+  }
+
+  /** How many people have it. */
+  private async standing(source: string, key: string): Promise<number> {
+    const { rows } = await this.connections.writer.query<{ count: number }>(
+      'select count(*)::int as count from belfry.notification_event where source = $1 and key = $2 and removed_at is null',
+      [source, key],
+    );
+    return rows[0]?.count ?? 0;
+  }
+}

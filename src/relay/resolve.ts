@@ -1,0 +1,415 @@
+/**
+ * The one statement that reads a page of the outbox and resolves it: ids out of JSON, recipients over their hops, names
+ * of channels. Generated from the config once; the page itself is spliced in (outbox/cursor.ts).
+ *
+ * - A value is cast to the type of the column that it is compared with, never the column to text: indexes stay usable.
+ *   Where the types differ the cast is guarded, so that a value that does not fit gives no row instead of an error.
+ * - Only `after` sides are joined: what is removed is retracted by what was stored, since its parents may be gone.
+ * - Every row of the page comes back at least once, also of sources that the config no longer names.
+ */
+
+import { replaceParameters } from '../config.js';
+import type { PathHop, Recipient, Source } from '../config.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import type { Side, SourceEvent, SourceOp } from '../rules/event.js';
+import { cast, isInteger, isText, sameKey } from '../schema/columns.js';
+import type { ColumnTypes } from '../schema/columns.js';
+import { wideRecipients } from './wide.js';
+
+/** A row of the statement. One event comes as several when it has several recipients. */
+export interface ResolvedRow {
+  readonly id: string;
+  /** Milliseconds since the epoch. */
+  readonly at_ms: number;
+  readonly source: string;
+  readonly op: string;
+  readonly counts: boolean;
+  readonly counters_only: boolean;
+  /** The row before, as JSON: key, actor, object, subject, route, channels, include. Most events have none. */
+  readonly before: string | null;
+  readonly a_key: string | null;
+  readonly a_actor: string | null;
+  readonly a_object: string | null;
+  readonly a_subject: string | null;
+  readonly a_route: string | null;
+  readonly a_channels: (string | null)[] | null;
+  readonly a_include: string | null;
+  readonly recipient: string | null;
+  /** Another row with the key of the row before stands in the table. */
+  readonly stands: boolean;
+  /** The row itself, for the SQL API and sources without a mapping. */
+  readonly raw: string | null;
+  /** Of the whole page, on its first row: highest id, number of rows, and the snapshot that the delta ends at. */
+  readonly page_last: string;
+  readonly page_count: string;
+  readonly page_target: string;
+}
+
+/** An event that no trigger of a source wrote, or of a source that the config no longer names. */
+export interface OtherEvent {
+  readonly id: string;
+  readonly at: Date;
+  readonly source: string;
+  readonly op: string;
+  /** `new` of the outbox row; its `data` is JSON text, so that no number loses digits. */
+  readonly row: Readonly<Record<string, unknown>>;
+}
+
+export type PageEvent =
+  { readonly kind: 'source'; readonly event: SourceEvent } | { readonly kind: 'other'; readonly event: OtherEvent };
+
+/** Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old). */
+export function resolveSql(sources: readonly Source[], types: ColumnTypes): (pageSelect: string) => string {
+  const branches = sources.map((source) => sourceBranch(source, types));
+  const names = ["''", ...sources.map((source) => quoteLiteral(source.name))];
+  branches.push(otherBranch(names));
+  const body = branches.join('\nunion all\n');
+  return (pageSelect) => `with page as materialized (${pageSelect}),
+meta as materialized (select min(id) as first_id, max(id)::text as page_last, count(*)::text as page_count, pg_current_snapshot()::text as page_target from page)
+select r.id::text, date_part('epoch', r.at) * 1000 as at_ms, r.source, r.op, r.counts, r.counters_only,
+       r.before,
+       r.a_key, r.a_actor, r.a_object, r.a_subject, r.a_route, r.a_channels, r.a_include,
+       r.recipient, r.stands, r.raw, m.page_last, m.page_count, m.page_target
+from (
+${body}
+) r left join meta m on m.first_id = r.id
+order by r.id`;
+}
+
+function sourceBranch(source: Source, types: ColumnTypes): string {
+  const name = quoteLiteral(source.name);
+  const joins: string[] = [];
+  const actor = actorSql(source, types, joins);
+  // One more than fit tells that the event is wide.
+  const recipient = recipientSql(source, types, joins, `limit ${String(wideRecipients + 1)}`);
+  const counts =
+    source.counter === null ? 'false' : 'seed.seed is null or not pg_visible_in_snapshot(p.xid, seed.seed)';
+  if (source.counter !== null) joins.push(`left join belfry.source_state seed on seed.source = ${name}`);
+  return `select p.id, p.at, p.source, p.op, ${counts} as counts,
+       coalesce(p.new, p.old) ? 'belfry:counters' as counters_only,
+       case when p.old is not null then json_build_array(${sideSql(source, 'p.old', actorBefore(source, actor)).join(', ')})::text end as before,
+       ${sideSql(source, 'p.new', actor)
+         .map((column, i) => `${column} as a_${sideColumns[i] ?? ''}`)
+         .join(', ')},
+       ${recipient} as recipient, ${standsSql(source, types)} as stands, null::text as raw
+from page p ${joins.join('\n     ')}
+where p.source = ${name} and p.op in ('created', 'removed', 'changed')`;
+}
+
+/** Where nothing keeps rows apart by their key, one that is gone may have left another behind. */
+function standsSql(source: Source, types: ColumnTypes): string {
+  const known = source.key.every((column) => types(source.table, column) !== null);
+  if (!known || types.isUnique(source.table, source.key)) return 'false';
+  const key = sameKey(source, types, 't', (column) => text('p.old', column));
+  const keyOf = (row: string): string => `array[${source.key.map((column) => text(row, column)).join(', ')}]`;
+  return `p.old is not null and (p.op = 'removed' or ${keyOf('p.old')} is distinct from ${keyOf('p.new')})
+         and exists (select from ${quoteTable(source.table)} t where ${key} ${source.when === null ? '' : `and (${source.when}\n)`})`;
+}
+
+function otherBranch(names: readonly string[]): string {
+  const nulls = sideColumns
+    .map((column) => `null::${column === 'channels' ? 'text[]' : 'text'} as a_${column}`)
+    .join(', ');
+  return `select p.id, p.at, p.source, p.op, false, false, null::text, ${nulls}, null::text, false,
+       (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end)::text
+from page p where p.op not in ('created', 'removed', 'changed') or p.source not in (${names.join(', ')})`;
+}
+
+/** What is known of a row, in the order of `side`. */
+const sideColumns = ['key', 'actor', 'object', 'subject', 'route', 'channels', 'include'] as const;
+
+function sideSql(source: Source, row: string, actor: string): string[] {
+  const channels = source.channels.map((template) =>
+    template.parts
+      .map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${text(row, part.column)})`))
+      .join(' || '),
+  );
+  return [
+    `case when ${row} is not null then json_build_array(${source.key.map((column) => text(row, column)).join(', ')})::text end`,
+    actor,
+    source.object === null ? 'null::text' : text(row, source.object.id),
+    source.subject === null ? 'null::text' : text(row, source.subject.id),
+    routeSql(source, row),
+    channels.length === 0
+      ? 'null::text[]'
+      : `case when ${row} is not null then array[${channels.join(', ')}]::text[] end`,
+    includeSql(source, row),
+  ];
+}
+
+function text(row: string, column: string): string {
+  return `${row} ->> ${quoteLiteral(column)}`;
+}
+
+function columnActor(source: Source, row: string): string {
+  return source.actor?.kind === 'column' ? text(row, source.actor.column) : 'null::text';
+}
+
+/** Over a path only what is after is resolved; an actor whose path starts from the same value has not changed. */
+function actorBefore(source: Source, actorAfter: string): string {
+  if (source.actor?.kind !== 'path') return columnActor(source, 'p.old');
+  const { from } = source.actor.hops[0];
+  return `case when ${text('p.old', from)} = ${text('p.new', from)} then ${actorAfter} end`;
+}
+
+function actorSql(source: Source, types: ColumnTypes, joins: string[]): string {
+  if (source.actor?.kind !== 'path') return columnActor(source, 'p.new');
+  const { hops } = source.actor;
+  const start = { value: text('p.new', hops[0].from), type: types(source.table, hops[0].from) };
+  return hopsSql(start, hops, 'actor', types, joins);
+}
+
+/** `limit`: a clause that bounds the recipients of one event where there may be many. */
+function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit: string): string {
+  const { recipient } = source;
+  switch (recipient?.kind) {
+    case undefined:
+      return 'null::text';
+    case 'column':
+      return text('p.new', recipient.column);
+    case 'path': {
+      const { hops } = recipient;
+      const { from } = hops[0];
+      const start = { value: text('p.new', from), type: types(source.table, from) };
+      if (hops.every(({ table, match }) => types.isUnique(table, [match])))
+        return hopsSql(start, hops, 'recipient', types, joins);
+      const found: string[] = [];
+      const value = hopsSql(start, hops, 'recipient', types, found);
+      joins.push(
+        `left join lateral (select ${value} as user_id from (select) one ${found.join(' ')} ${limit}) recipient on true`,
+      );
+      return 'recipient.user_id';
+    }
+    case 'query':
+      joins.push(
+        `left join lateral (select q::text as user_id from (${querySql(source, recipient.sql, types)}) q(q) ${limit}) recipient on p.new is not null`,
+      );
+      return 'recipient.user_id';
+    case 'list':
+    case 'mentions': {
+      const found = [`left join lateral (${valuesSql(recipient, 'p.new')}) recipient_0 on true`];
+      const value =
+        recipient.kind === 'list' && recipient.hops.length === 0
+          ? 'recipient_0.value'
+          : hopsSql({ value: 'recipient_0.value', type: null }, recipient.hops, 'recipient', types, found, {
+              anyCase: recipient.kind === 'mentions',
+            });
+      joins.push(
+        `left join lateral (select ${value} as user_id from (select) one ${found.join(' ')} ${limit}) recipient on true`,
+      );
+      return 'recipient.user_id';
+    }
+  }
+}
+
+type Plural = Extract<Recipient, { kind: 'list' | 'mentions' }>;
+
+/** Values of a list, and names in a text, beyond which nobody is looked for. */
+const maxListed = 10_000;
+const maxMentions = 100;
+
+/** A name begins where no word, address or path goes on, and has dots and dashes only inside. */
+const mentionPattern = String.raw`(?<![[:alnum:]_@/.-])@([[:alnum:]_]+(?:[.-][[:alnum:]_]+)*)`;
+
+/** The distinct values as a column `value` of text. */
+function valuesSql(recipient: Plural, row: string): string {
+  if (recipient.kind === 'mentions') {
+    return `select distinct m.m[1] as value from regexp_matches(${text(row, recipient.column)}, ${quoteLiteral(mentionPattern)}, 'g') m(m) limit ${String(maxMentions)}`;
+  }
+  return `select distinct v.v #>> '{}' as value from jsonb_path_query(${row} -> ${quoteLiteral(recipient.column)}, ${quoteLiteral(recipient.at)}) v(v)
+    where jsonb_typeof(v.v) in ('string', 'number') limit ${String(maxListed)}`;
+}
+
+function querySql(source: Source, sql: string, types: ColumnTypes): string {
+  return replaceParameters(sql, (column) => parameter('p.new', column, types(source.table, column) ?? 'text'));
+}
+
+/** All recipients (`user_id`) of a row given as $1, its mapped columns as JSON; null for a source without. */
+export function recipientsSql(source: Source, types: ColumnTypes): string | null {
+  const { recipient } = source;
+  const page = '(select $1::jsonb as new) p';
+  if (recipient === null) return null;
+  if (recipient.kind === 'query')
+    return `select q::text as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}) q(q)`;
+  const joins: string[] = [];
+  const value = recipientSql(source, types, joins, '');
+  return `select ${value} as user_id from ${page} ${joins.join(' ')}`;
+}
+
+function routeSql(source: Source, row: string): string {
+  const { recipient } = source;
+  switch (recipient?.kind) {
+    case undefined:
+      return 'null::text';
+    case 'column':
+      return text(row, recipient.column);
+    case 'path':
+      return text(row, recipient.hops[0].from);
+    case 'query':
+      return `json_build_array(${recipient.parameters.map((column) => text(row, column)).join(', ')})::text`;
+    case 'list':
+    case 'mentions':
+      // What the text says beside the names is no matter of who hears of it.
+      return `case when ${row} is not null then array(${valuesSql(recipient, row)})::text end`;
+  }
+}
+
+/** A column of the row as a parameter of a query, as the type that the column has in the table. */
+function parameter(row: string, column: string, type: string): string {
+  if (!type.endsWith('[]')) return cast(text(row, column), type, null);
+  const value = `${row} -> ${quoteLiteral(column)}`;
+  return `case when jsonb_typeof(${value}) = 'array' then array(select jsonb_array_elements_text(${value}))::${type} end`;
+}
+
+/** Joins hop by hop and gives the last `take` as text. `anyCase`: a name is also found in lower case. */
+function hopsSql(
+  start: { readonly value: string; readonly type: string | null },
+  hops: readonly PathHop[],
+  role: string,
+  types: ColumnTypes,
+  joins: string[],
+  options: { readonly anyCase?: boolean } = {},
+): string {
+  // A column that is gone leads nowhere: the event is held, and the drift check says why.
+  if (hops.some((hop) => types(hop.table, hop.match) === null || types(hop.table, hop.take) === null))
+    return 'null::text';
+  let { value, type } = start;
+  hops.forEach((hop, i) => {
+    const alias = `${role}_${String(i + 1)}`;
+    const matchType = types(hop.table, hop.match) ?? 'text';
+    const match = `${alias}.${quoteIdent(hop.match)}`;
+    const wanted = i === 0 ? cast(value, matchType, type) : guarded(value, type, matchType);
+    const on =
+      i === 0 && options.anyCase === true && isText(matchType)
+        ? `${match} = any (array[${wanted}, lower(${wanted})])`
+        : `${match} = ${wanted}`;
+    joins.push(`left join ${quoteTable(hop.table)} ${alias} on ${on}`);
+    value = `${alias}.${quoteIdent(hop.take)}`;
+    type = types(hop.table, hop.take);
+  });
+  return `${value}::text`;
+}
+
+/** A column of a joined table against another column: as it is where the types agree. */
+function guarded(value: string, from: string | null, to: string): string {
+  return from === to || (isInteger(from) && isInteger(to)) ? value : cast(`${value}::text`, to, from);
+}
+
+function includeSql(source: Source, row: string): string {
+  if (source.include.length === 0) return 'null::text';
+  const ids = idColumns(source);
+  const fields = source.include.map((column) => {
+    const value = `${row} -> ${quoteLiteral(column)}`;
+    // Ids are text everywhere outside the database, as are integers beyond 2^53.
+    const wire = ids.has(column)
+      ? `to_jsonb(${text(row, column)})`
+      : `case when jsonb_typeof(${value}) = 'number' and abs((${text(row, column)})::numeric) > 9007199254740991 then to_jsonb(${text(row, column)}) else ${value} end`;
+    return `${quoteLiteral(column)}, ${wire}`;
+  });
+  return `case when ${row} is not null then jsonb_build_object(${fields.join(', ')})::text end`;
+}
+
+/** Columns of a source that hold ids by the mapping. */
+function idColumns(source: Source): Set<string> {
+  const ids = new Set(source.key);
+  if (source.actor?.kind === 'column') ids.add(source.actor.column);
+  if (source.actor?.kind === 'path') ids.add(source.actor.hops[0].from);
+  if (source.object !== null) ids.add(source.object.id);
+  if (source.subject !== null) ids.add(source.subject.id);
+  if (source.recipient?.kind === 'column') ids.add(source.recipient.column);
+  if (source.recipient?.kind === 'path') ids.add(source.recipient.hops[0].from);
+  return ids;
+}
+
+/** Puts rows of the statement together to events, in order of id. */
+export function eventsOf(rows: readonly ResolvedRow[], sources: ReadonlySet<string>): PageEvent[] {
+  const events: PageEvent[] = [];
+  let lastId = '';
+  let recipients: string[] = [];
+  let rowsOfEvent = 0;
+  let after: Writable<Side> | null = null;
+  for (const row of rows) {
+    if (row.id === lastId) {
+      rowsOfEvent += 1;
+      if (rowsOfEvent > wideRecipients && after !== null) {
+        after.wide = true;
+        recipients.length = 0;
+      } else if (row.recipient !== null && row.recipient !== '' && !recipients.includes(row.recipient)) {
+        recipients.push(row.recipient);
+      }
+      continue;
+    }
+    rowsOfEvent = 1;
+    after = null;
+    lastId = row.id;
+    recipients = row.recipient === null || row.recipient === '' ? [] : [row.recipient];
+    if (row.raw !== null || !sources.has(row.source)) {
+      const parsed = JSON.parse(row.raw ?? '{}') as Record<string, unknown>;
+      events.push({
+        kind: 'other',
+        event: { id: row.id, at: new Date(row.at_ms), source: row.source, op: row.op, row: parsed },
+      });
+      continue;
+    }
+    after = side(
+      row.a_key,
+      row.a_actor,
+      row.a_object,
+      row.a_subject,
+      row.a_route,
+      row.a_channels,
+      row.a_include,
+      recipients,
+    );
+    events.push({
+      kind: 'source',
+      event: {
+        id: row.id,
+        at: new Date(row.at_ms),
+        source: row.source,
+        op: row.op as SourceOp,
+        before: row.before === null ? null : side(...(JSON.parse(row.before) as SideRow), []),
+        after,
+        counts: row.counts,
+        countersOnly: row.counters_only,
+        keyStands: row.stands,
+      },
+    });
+  }
+  return events;
+}
+
+type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+type SideRow = [
+  key: string | null,
+  actor: string | null,
+  object: string | null,
+  subject: string | null,
+  route: string | null,
+  channels: (string | null)[] | null,
+  include: string | null,
+];
+
+function side(
+  key: string | null,
+  actorId: string | null,
+  objectId: string | null,
+  subjectId: string | null,
+  route: string | null,
+  channels: (string | null)[] | null,
+  include: string | null,
+  recipients: string[],
+): Side | null {
+  if (key === null) return null;
+  return {
+    key,
+    actorId,
+    objectId,
+    subjectId,
+    route,
+    channels: channels === null ? [] : channels.filter((channel) => channel !== null),
+    include,
+    recipients,
+  };
+}

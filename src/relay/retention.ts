@@ -1,0 +1,68 @@
+/** What a leader does about retention: now and then, on a connection of its own, in pieces that nobody notices. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../config.js';
+import { messageOf } from '../errors.js';
+import { prune } from '../inbox/prune.js';
+import type { Logger } from '../log.js';
+import { connect } from '../postgres.js';
+
+export interface RetentionOptions {
+  readonly config: Config;
+  readonly url: string;
+  readonly log: Pick<Logger, 'info' | 'warn'>;
+}
+
+/** A round comes after a tenth of the shortest time that something is kept, and within these bounds. */
+const everyMs = { least: 2_000, most: 300_000 } as const;
+
+/** Between two pieces. */
+const pauseMs = 20;
+
+/** No piece waits longer for a row that somebody else has. */
+const session = { lock_timeout: '1000', statement_timeout: '10000', enable_seqscan: 'off' } as const;
+
+export class Retention {
+  private readonly stopping = new AbortController();
+  private running: Promise<void> | null = null;
+
+  constructor(private readonly options: RetentionOptions) {}
+
+  start(): void {
+    this.running = this.run();
+  }
+
+  /** After the piece it is at. Idempotent. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopping;
+    const { inboxMs, outboxMs, channelsMs } = this.options.config.retention;
+    const wishMs = Math.min(inboxMs, outboxMs, channelsMs) / 10;
+    const roundMs = Math.min(everyMs.most, Math.max(everyMs.least, wishMs));
+    while (!signal.aborted) {
+      await sleep(roundMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      await this.round().catch((error: unknown) =>
+        this.options.log.warn({ error: messageOf(error) }, 'retention failed; it is tried again later'),
+      );
+    }
+  }
+
+  private async round(): Promise<void> {
+    const { config, url, log } = this.options;
+    const client = await connect(url, { applicationName: 'belfry retention', session });
+    try {
+      const counts = await prune(client, config.retention, async () => {
+        await sleep(pauseMs, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+        return !this.stopping.signal.aborted;
+      });
+      if (Object.values(counts).some((count) => count > 0)) log.info(counts, 'pruned');
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+}

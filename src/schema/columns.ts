@@ -1,0 +1,145 @@
+/**
+ * Types of the application's columns, and values that travel as text.
+ *
+ * Ids are text everywhere outside the database. Inside, a text is cast to the type of the column that it meets, never
+ * the column to text, so that indexes serve; and a text that does not fit finds nothing instead of failing.
+ */
+
+import type pg from 'pg';
+import type { Config, PathHop } from '../config.js';
+import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
+
+/** What the catalogue says of the tables that the config names. */
+export interface ColumnTypes {
+  /** The type of a column as `format_type` prints it; null when there is no such table or column. */
+  (table: string, column: string): string | null;
+  /** Whether no two rows of the table can agree in all of these columns. */
+  isUnique(table: string, columns: readonly string[]): boolean;
+  /** Another one means that a table has changed. */
+  readonly fingerprint: string;
+}
+
+/** Reads types and unique keys of every table that the config names. One statement. */
+export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: Config): Promise<ColumnTypes> {
+  const tables = [...new Set(tablesOf(config))];
+  const names = tables.map(parseTableName);
+  // What is unique only among some rows, or by an expression, is not unique.
+  const { rows } = await client.query<{ schema: string; name: string; types: [string, string][]; keys: string[][] }>(
+    `select n.nspname as schema, c.relname as name,
+            (select json_agg(json_build_array(a.attname, format_type(a.atttypid, null)) order by a.attnum)
+               from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as types,
+            coalesce((select json_agg(k.columns order by i.indexrelid)
+               from pg_index i
+              cross join lateral (
+                     select json_agg(a.attname) as columns, bool_and(a.attname is not null) as plain
+                       from unnest(i.indkey[0 : i.indnkeyatts - 1]) x(attnum)
+                       left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = x.attnum) k
+              where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and k.plain), '[]') as keys
+       from unnest($1::text[], $2::text[]) t(schema, name)
+       join pg_namespace n on n.nspname = t.schema
+       join pg_class c on c.relnamespace = n.oid and c.relname = t.name
+      order by n.nspname, c.relname`,
+    [names.map(({ schema }) => schema), names.map(({ name }) => name)],
+  );
+  const found = new Map(
+    rows.map(({ schema, name, types, keys }) => [
+      JSON.stringify([schema, name]),
+      { types: new Map(types ?? []), keys },
+    ]),
+  );
+  const tableOf = (table: string): { types: Map<string, string>; keys: string[][] } | undefined => {
+    const { schema, name } = parseTableName(table);
+    return found.get(JSON.stringify([schema, name]));
+  };
+  const typeOf = (table: string, column: string): string | null => tableOf(table)?.types.get(column) ?? null;
+  return Object.assign(typeOf, {
+    isUnique: (table: string, columns: readonly string[]): boolean =>
+      tableOf(table)?.keys.some((key) => key.every((column) => columns.includes(column))) ?? false,
+    fingerprint: JSON.stringify(rows),
+  });
+}
+
+/** Every table that the config names; one may come twice. */
+export function* tablesOf(config: Config): Generator<string> {
+  for (const part of [config.people, config.blocks, config.mutes, config.threadMutes])
+    if (part !== null) yield part.table;
+  for (const source of config.sources) {
+    yield source.table;
+    const hops: PathHop[] = [];
+    if (source.actor?.kind === 'path') hops.push(...source.actor.hops);
+    if (source.recipient !== null && 'hops' in source.recipient) hops.push(...source.recipient.hops);
+    for (const hop of hops) yield hop.table;
+  }
+}
+
+/** A text cast to a column's type; null instead of an error where the text may not fit. */
+export function cast(value: string, to: string, from: string | null): string {
+  const plain = `(${value})::${to}`;
+  if (from === to || isText(to)) return plain;
+  if (isInteger(to)) {
+    const wide = `(${value})::bigint`;
+    if (isInteger(from)) return wide;
+    const range = `(${value})::numeric between -9223372036854775808 and 9223372036854775807`;
+    return `case when (${value}) ~ '^-?[0-9]{1,18}$' then ${wide} when (${value}) ~ '^-?[0-9]{19}$' then case when ${range} then ${wide} end end`;
+  }
+  if (to === 'uuid') {
+    return `case when (${value}) ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then ${plain} end`;
+  }
+  return plain;
+}
+
+/** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
+export function holdingRows(rows: {
+  readonly table: string;
+  readonly until: string | null;
+  readonly when: string | null;
+}): string {
+  const { until, when } = rows;
+  const conditions = [
+    ...(when === null ? [] : [`(${when}\n)`]),
+    ...(until === null ? [] : [`(${quoteIdent(until)} is null or ${quoteIdent(until)} > now())`]),
+  ];
+  const table = quoteTable(rows.table);
+  return conditions.length === 0 ? table : `(select * from ${table} where ${conditions.join(' and ')})`;
+}
+
+/** That a row of the table (as `alias`) has a natural key, given value by value as text. */
+export function sameKey(
+  source: { readonly table: string; readonly key: readonly string[] },
+  types: ColumnTypes,
+  alias: string,
+  valueOf: (column: string, index: number) => string,
+): string {
+  const same = source.key.map((column, i) => {
+    const type = types(source.table, column) ?? 'text';
+    return `${alias}.${quoteIdent(column)} = ${cast(valueOf(column, i), type, null)}`;
+  });
+  return same.join(' and ');
+}
+
+export function isInteger(type: string | null): boolean {
+  return type === 'smallint' || type === 'integer' || type === 'bigint';
+}
+
+export function isText(type: string): boolean {
+  return type === 'text' || type.startsWith('character varying') || /(?:^|\.)citext$/.test(type);
+}
+
+/** Whether a text can be cast to a type at all. Types that are not listed take any text. */
+export function fitting(type: string | null): (id: string) => boolean {
+  switch (type) {
+    case 'smallint':
+      return (id) => /^-?\d{1,4}$/.test(id);
+    case 'integer':
+      return (id) => /^-?\d{1,9}$/.test(id) || (/^-?\d{10}$/.test(id) && Math.abs(Number(id)) < 2 ** 31);
+    case 'bigint':
+      return (id) =>
+        /^-?\d{1,18}$/.test(id) || (/^-?\d{19}$/.test(id) && BigInt(id) >= -(2n ** 63n) && BigInt(id) < 2n ** 63n);
+    case 'numeric':
+      return (id) => /^-?\d+$/.test(id);
+    case 'uuid':
+      return (id) => /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i.test(id);
+    default:
+      return () => true;
+  }
+}

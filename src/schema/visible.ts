@@ -1,0 +1,29 @@
+/**
+ * The `visible` of a source as a part of larger statements: its parameters replaced by expressions of text, which are cast
+ * to the types that Postgres takes them for. A text that does not fit gives no row, so nothing is seen.
+ */
+
+import type pg from 'pg';
+import { replaceParameters, sqlParameters } from '../config.js';
+import { cast } from './columns.js';
+
+/** The query for these two expressions; it returns a row if the person may see the object. */
+export type Visible = (user: string, objectId: string) => string;
+
+const statement = 'belfry_parameter_types';
+
+/** Asks the database for the types of `:user` and `:object_id`. Throws what Postgres says of bad SQL. */
+export async function bindVisible(client: pg.ClientBase, sql: string): Promise<Visible> {
+  const names = sqlParameters(sql);
+  await client.query(
+    `prepare ${statement} as ${replaceParameters(sql, (name) => `$${String(names.indexOf(name) + 1)}`)}`,
+  );
+  const result = await client.query<{ types: string[] }>(
+    'select parameter_types::text[] as types from pg_prepared_statements where name = $1',
+    [statement],
+  );
+  await client.query(`deallocate ${statement}`);
+  const typeOf = (name: string): string => result.rows[0]?.types[names.indexOf(name)] ?? 'text';
+  return (user, objectId) =>
+    replaceParameters(sql, (name) => cast(name === 'user' ? user : objectId, typeOf(name), null));
+}

@@ -1,0 +1,102 @@
+/** Redis and NATS as brokers between two processes' worth of Belfry. Needs the servers; what is not there is named as skipped. */
+
+import { connect as connectTo } from 'node:net';
+import { pino } from 'pino';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Broker, Publication } from '../../src/broker/broker.js';
+import { createBroker } from '../../src/broker/create.js';
+import { startProxy } from '../support/proxy.js';
+
+const log = pino({ level: 'silent' });
+
+const servers = [
+  { kind: 'redis', port: 6379, there: await answers(6379) },
+  { kind: 'nats', port: 4222, there: await answers(4222) },
+] as const;
+
+async function answers(port: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const socket = connectTo({ port, host: '127.0.0.1' });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+class Ear {
+  readonly heard: Publication[] = [];
+  reconnects = 0;
+  receive(publications: readonly Publication[]): void {
+    this.heard.push(...publications);
+  }
+  reconnected(): void {
+    this.reconnects += 1;
+  }
+  hasSessions(): boolean {
+    return true;
+  }
+  hasSubscribers(): boolean {
+    return true;
+  }
+}
+
+async function started(kind: 'redis' | 'nats', port: number): Promise<{ broker: Broker; ear: Ear }> {
+  const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:${String(port)}` }, log);
+  const ear = new Ear();
+  broker.subscribe(ear);
+  await broker.start();
+  onTestFinished(() => broker.stop());
+  return { broker, ear };
+}
+
+describe.each(servers)('$kind', ({ kind, port, there }) => {
+  const runs = it.skipIf(!there);
+  const title = (text: string) => (there ? text : `${text} (skipped: no ${kind} on 127.0.0.1:${String(port)})`);
+
+  runs(title('carries publications to other processes in order, and to its own at once, once'), async () => {
+    const [one, two] = await Promise.all([started(kind, port), started(kind, port)]);
+    const marker = `${kind} ${String(process.pid)}`;
+    // Larger than one message may be.
+    const sent = Array.from({ length: 100 }, (_, i): Publication => ({
+      to: 'user',
+      userId: marker,
+      seq: i + 1,
+      frame: 'x'.repeat(10_000),
+    }));
+    one.broker.publish(sent);
+    expect(one.ear.heard).toEqual(sent);
+    const mine = () =>
+      two.ear.heard.filter((publication) => publication.to === 'user' && publication.userId === marker);
+    await expect.poll(() => mine().length).toBe(100);
+    expect(mine()).toEqual(sent);
+    expect(one.ear.heard).toEqual(sent);
+  });
+
+  runs(title('says when it was cut off and is back'), async () => {
+    const proxy = await startProxy({ host: '127.0.0.1', port });
+    onTestFinished(() => proxy.close());
+    const { broker, ear } = await started(kind, proxy.port);
+    const other = await started(kind, port);
+    proxy.reset();
+    await expect.poll(() => ear.reconnects, { timeout: 15_000 }).toBeGreaterThan(0);
+    const marker: Publication = { to: 'badge', userId: `after ${kind} ${String(process.pid)}` };
+    await expect
+      .poll(
+        () => {
+          broker.publish([marker]);
+          return other.ear.heard.some(
+            (publication) => publication.to === 'badge' && publication.userId === marker.userId,
+          );
+        },
+        { timeout: 15_000 },
+      )
+      .toBe(true);
+  });
+
+  it('cannot be reached: one clear error', async () => {
+    const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:1` }, log);
+    await expect(broker.start()).rejects.toMatchObject({ code: 'broker_unavailable' });
+  });
+});

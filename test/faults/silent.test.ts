@@ -1,0 +1,55 @@
+/** A network that goes silent without closing anything: the relay notices, lets go, and goes on when it is back. */
+
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startApp } from '../../src/app.js';
+import type { App } from '../../src/app.js';
+import { installCapture } from '../../src/capture/install.js';
+import { parseConfig } from '../../src/config.js';
+import { createLogger } from '../../src/log.js';
+import { createTestDatabase, withPort } from '../support/postgres.js';
+import type { TestDatabase } from '../support/postgres.js';
+import { startProxy } from '../support/proxy.js';
+import type { Proxy } from '../support/proxy.js';
+import { addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
+
+let database: TestDatabase;
+let proxy: Proxy;
+let app: App;
+let people: string[];
+
+beforeAll(async () => {
+  database = await createTestDatabase({ prepare: socialSql });
+  people = await addUsers(database.pool, 'Ada', 'Bo', 'Cleo');
+  proxy = await startProxy({ host: '127.0.0.1', port: Number(new URL(database.url).port) });
+  const text = socialConfig(withPort(database.url, proxy.port));
+  const config = parseConfig(text, {}, { path: 'test.yaml' });
+  await installCapture(await database.client(), config);
+  app = await startApp(config, { role: 'all', log: createLogger({ level: 'fatal', name: 'test' }) });
+});
+
+afterAll(async () => {
+  await proxy.close();
+  await app.stop();
+  await database.drop();
+});
+
+const unread = async (): Promise<string | undefined> =>
+  (await database.pool.query<{ events: string }>('select events from belfry.lag')).rows[0]?.events;
+
+it('a database that falls silent in the middle costs time, and nothing else', { timeout: 60_000 }, async () => {
+  const [ada = '', bo = '', cleo = ''] = people;
+  const post = await addPost(database.pool, ada);
+  await like(database.pool, bo, post);
+  await expect.poll(unread, { timeout: 20_000 }).toBe('0');
+  proxy.pause();
+  await like(database.pool, cleo, post);
+  // Longer than the lease: it must be given up, and every connection of before with it.
+  await new Promise((resolve) => setTimeout(resolve, 10_000));
+  proxy.reset();
+  proxy.resume();
+  await expect.poll(unread, { timeout: 30_000 }).toBe('0');
+  const { rows } = await database.pool.query<{ n: string }>(
+    'select count(*)::text as n from belfry.notification_event where removed_at is null',
+  );
+  expect(rows).toEqual([{ n: '2' }]);
+});

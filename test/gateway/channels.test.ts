@@ -1,0 +1,398 @@
+/** Channels on a real Postgres: who may subscribe, what they get, in which order, and what happens to gaps. */
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { CounterPublication } from '../../src/broker/broker.js';
+import { addUsers, block } from '../support/social.js';
+import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
+
+let rig: Rig;
+let [ada, bob, cleo] = ['', '', ''];
+beforeAll(async () => {
+  rig = await startRig({
+    yaml: `
+presence: { read: "select from public.follows where follower_id = :user and followed_id = :other" }
+limits: { subscriptions: 5, messagesPerSecond: 200 }`,
+    change: (config) => ({
+      ...config,
+      channels: {
+        ...config.channels,
+        room: { read: 'public', publish: 'public', recheck: [] },
+        group: {
+          read: { sql: 'select from public.follows f where f.follower_id = :user and f.followed_id = :id -- members' },
+          publish: 'none',
+          recheck: ['user_follow'],
+        },
+        broken: { read: { sql: 'select from no_such_table where x = :id' }, publish: 'none', recheck: [] },
+        slow: { read: { sql: 'select from pg_sleep(30) where :id = :user' }, publish: 'none', recheck: [] },
+      },
+    }),
+  });
+  [ada = '', bob = '', cleo = ''] = await addUsers(rig.db.pool, 'Ada', 'Bob', 'Cleo');
+});
+afterEach(() => rig.hangUp());
+afterAll(() => rig.stop());
+
+const subscribe = (client: Client, channel: string, more: Record<string, unknown> = {}): Promise<Frame> =>
+  client.request({ op: 'subscribe', channel, ...more });
+const offsets = (frames: readonly Frame[]): unknown[] =>
+  frames.filter((frame) => 'offset' in frame).map((frame) => frame['offset']);
+const pong = (client: Client): Promise<Frame> => client.request({ op: 'ping' });
+
+describe('subscribe', () => {
+  it('answers offset, epoch and every counter', async () => {
+    const client = await rig.login(ada);
+    const answer = await subscribe(client, 'post:9001');
+    expect(answer.ok).toMatchObject({
+      channel: 'post:9001',
+      offset: 0,
+      recovered: true,
+      state: { likes_count: 0, comments_count: 0 },
+    });
+  });
+
+  it.each([
+    ['of a kind that the config does not name', 'secret:1', 'forbidden'],
+    ['that the SQL gives no row for', 'group:4711', 'forbidden'],
+    ['whose id cannot be cast', 'group:not-a-number', 'forbidden'],
+    ['without an id', 'post:', 'forbidden'],
+    ['whose SQL fails', 'broken:1', 'unavailable'],
+  ])('refuses a channel %s', async (_what, channel, code) => {
+    const client = await rig.login(ada);
+    const { error } = (await subscribe(client, channel)) as { error: { code: string; message: string } };
+    expect(error.code).toBe(code);
+    expect(error.message).not.toMatch(/no_such_table|select|relation/);
+  });
+
+  it('bounds the time that the SQL may take, and others do not wait for it', async () => {
+    const [client, other] = [await rig.login(ada), await rig.login(bob)];
+    const began = performance.now();
+    const slow = subscribe(client, `slow:${ada}`);
+    expect((await subscribe(other, 'post:1')).ok).toBeDefined();
+    expect(performance.now() - began).toBeLessThan(1500);
+    expect((await slow)['error']).toMatchObject({ code: 'unavailable', retry: true });
+    expect(performance.now() - began).toBeLessThan(4000);
+  });
+
+  it('allows whom the SQL gives a row for', async () => {
+    await rig.db.pool.query('insert into public.follows (follower_id, followed_id) values ($1, $2)', [bob, ada]);
+    const client = await rig.login(bob);
+    expect((await subscribe(client, `group:${ada}`)).ok).toBeDefined();
+  });
+
+  it('refuses more than limits.subscriptions', async () => {
+    const client = await rig.login(ada);
+    for (let i = 0; i < 5; i++) expect((await subscribe(client, `post:${i}`)).ok).toBeDefined();
+    expect((await subscribe(client, 'post:5'))['error']).toMatchObject({ code: 'too_many_subscriptions' });
+    expect((await subscribe(client, 'post:4')).ok).toBeDefined();
+    await client.request({ op: 'unsubscribe', channel: 'post:0' });
+    expect((await subscribe(client, 'post:5')).ok).toBeDefined();
+  });
+
+  it('replays after an offset, then live, each once and in order', async () => {
+    const client = await rig.login(ada);
+    for (let i = 0; i < 5; i++) await rig.event('room1', 'said', { i });
+    const { epoch } = (await subscribe(client, 'room1')).ok as { epoch: string };
+    await client.request({ op: 'unsubscribe', channel: 'room1' });
+    const answer = await subscribe(client, 'room1', { offset: 2, epoch });
+    expect(answer.ok).toMatchObject({ offset: 5, recovered: true });
+    rig.broker.publish([await rig.event('room1', 'said', { i: 5 })]);
+    await client.take((frame) => frame['offset'] === 6);
+    expect(offsets(client.all)).toEqual([3, 4, 5, 6]);
+    const foreign = await subscribe(client, 'room1', { offset: 2, epoch: 'another' });
+    expect(foreign.ok).toMatchObject({ recovered: false, offset: 6 });
+  });
+
+  it('gets each event once and in order while others publish all the time', async () => {
+    const base = await rig.event('busy', 'said');
+    const { epoch } = (await subscribe(await rig.login(ada), 'busy')).ok as { epoch: string };
+    let stopped = false;
+    const publishing = (async () => {
+      while (!stopped) rig.broker.publish([await rig.event('busy', 'said')]);
+    })();
+    const clients = await Promise.all(Array.from({ length: 5 }, () => rig.login(bob)));
+    for (const client of clients) {
+      for (let round = 0; round < 4; round++) {
+        client.frames.length = 0;
+        const at = client.all.length;
+        const answer = await subscribe(client, 'busy', { offset: base.offset, epoch });
+        if (answer.ok!['recovered'] !== true) break;
+        await client.take((frame) => Number(frame['offset']) > Number(answer.ok!['offset']) + 5);
+        await client.request({ op: 'unsubscribe', channel: 'busy' });
+        const got = offsets(client.all.slice(at)).map(Number);
+        expect(got).toEqual(got.map((_, i) => base.offset + 1 + i));
+      }
+    }
+    stopped = true;
+    await publishing;
+  });
+});
+
+describe('a subscriber who knows more than the hub', () => {
+  it('does not get again what its answer stood for, and is not left behind', async () => {
+    const [first, second] = [await rig.login(ada), await rig.login(bob)];
+    await subscribe(first, 'ahead');
+    const committed = await rig.event('ahead', 'said', { n: 1 });
+    expect((await subscribe(second, 'ahead')).ok).toMatchObject({ offset: 1 });
+    rig.broker.publish([committed, await rig.event('ahead', 'said', { n: 2 })]);
+    rig.broker.publish([await rig.event('ahead', 'said', { n: 3 })]);
+    for (const client of [first, second]) await client.take((frame) => frame['offset'] === 3);
+    expect(offsets(first.all).slice(-3)).toEqual([1, 2, 3]);
+    expect(second.all.filter((frame) => frame['event'] === 'said').map((frame) => frame['offset'])).toEqual([2, 3]);
+    expect(rig.gateway.context.channels.hubs.get('ahead')?.individual.size).toBe(0);
+  });
+});
+
+describe('gaps', () => {
+  it('fetches what the broker lost', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'gap1');
+    await rig.event('gap1', 'said');
+    rig.broker.publish([await rig.event('gap1', 'said')]);
+    await client.take((frame) => frame['offset'] === 2);
+    expect(offsets(client.all)).toEqual([1, 2]);
+  });
+
+  it('says resync where the log does not hold it any more', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'gap2');
+    await rig.event('gap2', 'said');
+    await rig.db.pool.query(`delete from belfry.channel_event where channel = 'gap2'`);
+    rig.broker.publish([await rig.event('gap2', 'said')]);
+    expect((await client.push('resync')).data).toMatchObject({ channel: 'gap2' });
+    rig.broker.publish([await rig.event('gap2', 'said')]);
+    await client.take((frame) => frame['offset'] === 3);
+    // What had come is told all the same, behind the resync.
+    expect(client.all.map((frame) => frame['offset'] ?? frame['event']).slice(-3)).toEqual(['resync', 2, 3]);
+  });
+
+  it('is found in a sweep', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'gap3');
+    await rig.event('gap3', 'said');
+    await rig.gateway.sweep.run();
+    await client.take((frame) => frame['offset'] === 1);
+  });
+});
+
+describe('fan-out', () => {
+  const counter = (channel: string, likes_count: number, actorId: string | null = null): CounterPublication => ({
+    to: 'counter',
+    channel,
+    event: 'like_update',
+    data: { post_id: channel.split(':')[1]!, likes_count },
+    actorId,
+  });
+
+  it('coalesces counters: the first at once, the latest after 250 ms, none in between', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:77');
+    const began = performance.now();
+    for (let i = 1; i <= 50; i++) rig.broker.publish([counter('post:77', i, bob)]);
+    expect(await client.push('like_update')).toMatchObject({
+      channel: 'post:77',
+      data: { post_id: '77', likes_count: 1, user_id: bob },
+    });
+    expect((await client.push('like_update')).data).toMatchObject({ likes_count: 50 });
+    expect(performance.now() - began).toBeGreaterThan(200);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(client.frames.filter((frame) => frame['event'] === 'like_update')).toEqual([]);
+  });
+
+  it('never lets an older count follow a newer one that came with a logged event', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:78');
+    const comments = (count: number): CounterPublication => ({
+      ...counter('post:78', 0),
+      event: 'comment_update',
+      data: { comments_count: count },
+    });
+    rig.broker.publish([comments(1), comments(2), await rig.event('post:78', 'comment_update', { comments_count: 3 })]);
+    await client.take((frame) => frame['offset'] === 1);
+    await new Promise((resolve) => setTimeout(resolve, 350));
+    expect(
+      client.all.filter((frame) => frame['event'] === 'comment_update').map((frame) => frame.data!['comments_count']),
+    ).toEqual([1, 3]);
+  });
+
+  it('shows an event of somebody blocked without its actor, offsets still dense', async () => {
+    await block(rig.db.pool, ada, cleo);
+    const [blocker, free] = [await rig.login(ada), await rig.login(bob)];
+    for (const client of [blocker, free]) await subscribe(client, 'post:79');
+    const comment = { comments_count: 1, user_id: cleo, comment: { id: '1' } };
+    rig.broker.publish([
+      await rig.event('post:79', 'comment_update', comment, { actorId: cleo, dataWithoutActor: { comments_count: 1 } }),
+      await rig.event('post:79', 'secret', { by: cleo }, { actorId: cleo }),
+      await rig.event('post:79', 'open', { by: bob }, { actorId: bob }),
+      counter('post:79', 4, cleo),
+    ]);
+    await free.push('like_update');
+    await blocker.push('like_update');
+    expect(free.all.slice(-4).map((frame) => frame.data)).toEqual([
+      comment,
+      { by: cleo },
+      { by: bob },
+      { post_id: '79', likes_count: 4, user_id: cleo },
+    ]);
+    expect(blocker.all.slice(-4).map(({ event, offset, data }) => ({ event, offset, data }))).toEqual([
+      { event: 'comment_update', offset: 1, data: { comments_count: 1 } },
+      { event: 'hidden', offset: 2, data: {} },
+      { event: 'open', offset: 3, data: { by: bob } },
+      { event: 'like_update', offset: undefined, data: { post_id: '79', likes_count: 4 } },
+    ]);
+  });
+
+  it('takes a new block to heart at once, and its end', async () => {
+    const [dora = '', eve = ''] = await addUsers(rig.db.pool, 'Dora', 'Eve');
+    const client = await rig.login(dora);
+    await subscribe(client, 'post:80');
+    const event = async () => rig.broker.publish([await rig.event('post:80', 'x', { by: eve }, { actorId: eve })]);
+    await event();
+    expect((await client.push('x')).data).toEqual({ by: eve });
+    await block(rig.db.pool, dora, eve);
+    rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [dora, eve] }]);
+    await expect.poll(() => rig.gateway.context.people.hubs.get(dora)?.blocks?.has(eve)).toBe(true);
+    await event();
+    expect(await client.push('hidden')).toMatchObject({ offset: 2 });
+    await rig.db.pool.query('delete from public.blocks where blocker_id = $1', [dora]);
+    rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [dora, eve] }]);
+    await expect.poll(() => rig.gateway.context.people.hubs.get(dora)?.blocks).toBe(null);
+    await event();
+    expect(await client.push('x')).toMatchObject({ offset: 3, data: { by: eve } });
+  });
+
+  it('reaches everybody with the channel all, subscribed or not, once', async () => {
+    const [plain, blocker, explicit] = [await rig.login(bob), await rig.login(ada), await rig.login(bob)];
+    expect((await subscribe(explicit, 'all')).ok).toBeDefined();
+    const event = await rig.event('all', 'news', { n: 1 });
+    rig.broker.publish([event, { ...event, offset: event.offset }, counter('all', 3)]);
+    for (const client of [plain, blocker, explicit]) {
+      await client.push('like_update');
+      expect(client.all.filter((frame) => frame['event'] === 'news')).toHaveLength(1);
+    }
+    await explicit.request({ op: 'unsubscribe', channel: 'all' });
+    rig.broker.publish([await rig.event('all', 'news', { n: 2 })]);
+    expect((await explicit.take((frame) => frame['event'] === 'news' && frame.data!['n'] === 2))['offset']).toBe(
+      event.offset + 1,
+    );
+  });
+});
+
+describe('re-check', () => {
+  it('ends a subscription whose right is gone, when a named source changes', async () => {
+    const [fred = '', gil = ''] = await addUsers(rig.db.pool, 'Fred', 'Gil');
+    await rig.db.pool.query('insert into public.follows (follower_id, followed_id) values ($1, $2)', [fred, gil]);
+    const client = await rig.login(fred);
+    await subscribe(client, `group:${gil}`);
+    rig.broker.publish([{ to: 'control', kind: 'recheck', sources: ['user_follow'] }]);
+    rig.broker.publish([await rig.event(`group:${gil}`, 'x', { n: 1 })]);
+    await client.push('x');
+    await rig.db.pool.query('delete from public.follows where follower_id = $1', [fred]);
+    const began = performance.now();
+    rig.broker.publish([{ to: 'control', kind: 'recheck', sources: ['user_follow'] }]);
+    expect(await client.push('unsubscribed')).toEqual({
+      event: 'unsubscribed',
+      channel: `group:${gil}`,
+      data: { code: 'forbidden' },
+    });
+    expect(performance.now() - began).toBeLessThan(1000);
+    rig.broker.publish([await rig.event(`group:${gil}`, 'x', { n: 2 })]);
+    await pong(client);
+    expect(client.all.filter((frame) => frame['event'] === 'x')).toHaveLength(1);
+  });
+
+  it('asks for many with one statement, also where types must be inferred', async () => {
+    const people = await addUsers(rig.db.pool, 'H1', 'H2', 'H3');
+    const [target = '', other = ''] = await addUsers(rig.db.pool, 'Target', 'Other');
+    for (const id of people)
+      await rig.db.pool.query('insert into public.follows values ($1, $2), ($1, $3)', [id, target, other]);
+    const clients = await Promise.all(people.map((id) => rig.login(id)));
+    for (const client of clients) await subscribe(client, `group:${target}`);
+    await rig.db.pool.query('delete from public.follows where follower_id = $1 and followed_id = $2', [
+      people[1],
+      target,
+    ]);
+    const answered = await clients[1]!.request({ op: 'auth', token: tokenFor(people[1]!) });
+    expect(answered.ok).toBeDefined();
+    rig.broker.publish([{ to: 'control', kind: 'recheck', sources: ['user_follow'] }]);
+    await clients[1]!.push('unsubscribed');
+    await Promise.all(clients.map(pong));
+    expect(clients[0]!.frames.filter((frame) => frame['event'] === 'unsubscribed')).toEqual([]);
+    expect(clients[2]!.frames.filter((frame) => frame['event'] === 'unsubscribed')).toEqual([]);
+  });
+});
+
+describe('publish', () => {
+  it('logs an event and hands it to all, where the config allows it', async () => {
+    const [sender, reader] = [await rig.login(ada), await rig.login(bob)];
+    await subscribe(reader, 'talk');
+    const answer = await sender.request({ op: 'publish', channel: 'talk', event: 'typing', data: { on: true } });
+    expect(answer.ok).toEqual({ channel: 'talk', offset: 1 });
+    expect(await reader.push('typing')).toEqual({ event: 'typing', channel: 'talk', offset: 1, data: { on: true } });
+  });
+
+  it('refuses where it does not, and names of the protocol', async () => {
+    const client = await rig.login(ada);
+    expect((await client.request({ op: 'publish', channel: 'post:1', event: 'x' }))['error']).toMatchObject({
+      code: 'forbidden',
+    });
+    expect((await client.request({ op: 'publish', channel: 'all', event: 'x' }))['error']).toMatchObject({
+      code: 'forbidden',
+    });
+    expect((await client.request({ op: 'publish', channel: 'talk', event: 'notification' }))['error']).toMatchObject({
+      code: 'bad_request',
+    });
+    expect((await client.request({ op: 'publish', channel: 'talk', event: 'x'.repeat(65) }))['error']).toMatchObject({
+      code: 'bad_request',
+    });
+  });
+});
+
+describe('presence', () => {
+  it('tells those who may see, after the grace, and nobody else', async () => {
+    const [ina = '', jo = '', kim = ''] = await addUsers(rig.db.pool, 'Ina', 'Jo', 'Kim');
+    await rig.db.pool.query('insert into public.follows values ($1, $2)', [ina, jo]);
+    const [viewer, stranger] = [await rig.login(ina), await rig.login(kim)];
+    expect((await viewer.request({ op: 'presence', users: [jo, 'nonsense'] })).ok).toEqual({
+      [jo]: 'offline',
+      nonsense: 'offline',
+    });
+    expect((await stranger.request({ op: 'presence', users: [jo] })).ok).toEqual({ [jo]: 'offline' });
+    const seen = await rig.login(jo);
+    expect((await viewer.push('presence')).data).toEqual({ user_id: jo, status: 'online' });
+    expect((await viewer.request({ op: 'presence', users: [jo] })).ok).toEqual({ [jo]: 'online' });
+    expect(await (await rig.http(`/api/presence?users=${jo},${kim}`, { userId: ina })).json()).toEqual({
+      [jo]: 'online',
+      [kim]: 'offline',
+    });
+    seen.socket.close();
+    await seen.closed;
+    const back = await rig.login(jo);
+    back.socket.close();
+    const began = performance.now();
+    expect((await viewer.push('presence')).data).toEqual({ user_id: jo, status: 'offline' });
+    expect(performance.now() - began).toBeGreaterThan(4000);
+    expect(viewer.all.filter((frame) => frame['event'] === 'presence')).toHaveLength(2);
+    expect(stranger.all.filter((frame) => frame['event'] === 'presence')).toEqual([]);
+  });
+
+  it('lists a channel and tells who comes, to those who may see them', async () => {
+    const [lea = '', max = '', nia = ''] = await addUsers(rig.db.pool, 'Lea', 'Max', 'Nia');
+    await rig.db.pool.query('insert into public.follows values ($1, $2)', [lea, max]);
+    const viewer = await rig.login(lea);
+    expect((await viewer.request({ op: 'presence', channel: 'hall' })).ok).toEqual({});
+    await subscribe(viewer, 'hall');
+    const [seen, unseen] = [await rig.login(max), await rig.login(nia)];
+    await subscribe(unseen, 'hall');
+    expect((await viewer.request({ op: 'presence', channel: 'hall' })).ok).toEqual({ [lea]: 'online' });
+    await subscribe(seen, 'hall');
+    expect(await viewer.push('presence')).toEqual({
+      event: 'presence',
+      channel: 'hall',
+      data: { user_id: max, status: 'online' },
+    });
+    expect((await viewer.request({ op: 'presence', channel: 'hall' })).ok).toEqual({
+      [lea]: 'online',
+      [max]: 'online',
+    });
+  });
+});

@@ -1,0 +1,84 @@
+/** A handshake with a token is held back for its `hello`: what goes out with it, and what becomes of it while it waits. */
+
+import net from 'node:net';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { TestDatabase } from '../support/postgres.js';
+import { startRig, tokenFor, type Client, type Rig } from './support.js';
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterAll(() => rig.stop());
+
+/** A whole handshake as bytes; resolves with the first piece that comes back. */
+function handshake(userId: string): { socket: net.Socket; first: Promise<string> } {
+  const socket = net.connect(rig.port, '127.0.0.1');
+  const lines = [
+    'GET /ws HTTP/1.1',
+    `Host: 127.0.0.1:${rig.port}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+    `Authorization: Bearer ${tokenFor(userId)}`,
+  ];
+  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  return { socket, first: new Promise((resolve) => socket.once('data', (chunk) => resolve(chunk.toString('latin1')))) };
+}
+
+it('goes out together with hello and synced', async () => {
+  const { socket, first } = handshake('1');
+  expect(await first).toMatch(/^HTTP\/1\.1 101 [^]*"event":"hello"[^]*"event":"synced"/);
+  socket.destroy();
+  await rig.hangUp();
+});
+
+describe('while Postgres does not answer', () => {
+  let blocker: Awaited<ReturnType<TestDatabase['client']>>;
+  beforeAll(async () => {
+    blocker = await rig.db.client();
+  });
+  const block = (): Promise<unknown> => blocker.query('begin; lock table belfry.head in access exclusive mode');
+  const unblock = (): Promise<unknown> => blocker.query('rollback');
+  afterEach(async () => {
+    await unblock();
+    await rig.hangUp();
+  });
+
+  const connect = (userId: string): Promise<Client> =>
+    rig.connect({ ws: { headers: { authorization: `Bearer ${tokenFor(userId)}` } } });
+  const joining = async (count: number): Promise<void> =>
+    expect.poll(() => rig.gateway.context.people.sessions, { timeout: 20_000, interval: 5 }).toBe(count);
+
+  it('is answered without them, and they follow', async () => {
+    await block();
+    const client = await connect('1');
+    expect(client.all).toEqual([]);
+    await unblock();
+    expect((await client.push('hello')).data).toMatchObject({ user_id: '1' });
+    await client.push('synced');
+  });
+
+  it('counts for its address, and no more once the peer has gone', async () => {
+    await block();
+    const { socket } = handshake('2');
+    await joining(1);
+    const [session] = rig.gateway.context.sessions.all;
+    expect(session?.use.connections).toBe(1);
+    socket.destroy();
+    await joining(0);
+    expect(session?.use.connections).toBe(0);
+    expect(rig.gateway.context.sessions.all).toEqual([]);
+  });
+
+  it('is accepted to be told why it is closed', async () => {
+    await block();
+    const pending = connect('3');
+    await joining(1);
+    rig.broker.publish([{ to: 'control', kind: 'revoke', userId: '3' }]);
+    const client = await pending;
+    expect(await client.closed).toEqual({ code: 4403, reason: 'revoked' });
+    await joining(0);
+  });
+});

@@ -1,0 +1,223 @@
+/** Readers that stand still: what they cost, how they end, and that nothing is lost without a word. */
+
+import { randomBytes } from 'node:crypto';
+import net from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startRig, tokenFor, type Rig } from './support.js';
+
+const sendQueueBytes = 256 * 1024;
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig({
+    yaml: `limits: { sendQueueBytes: ${sendQueueBytes}, connectionsPerUser: 50, messagesPerSecond: 1000 }`,
+  });
+});
+afterAll(() => rig.stop());
+
+/** A client that reads only when it is told to, and keeps what it read as frames. */
+class Reader {
+  readonly frames: Record<string, unknown>[] = [];
+  closeCode: number | null = null;
+  #buffer = Buffer.alloc(0);
+  #ended = false;
+
+  private constructor(readonly socket: net.Socket) {
+    socket.on('data', (chunk: Buffer) => {
+      this.#buffer = Buffer.concat([this.#buffer, chunk]);
+      this.parse();
+    });
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#ended = true;
+    });
+  }
+
+  static async connect(port: number, userId: string, query = ''): Promise<Reader> {
+    const socket = net.connect({ port, host: '127.0.0.1' });
+    const key = randomBytes(16).toString('base64');
+    socket.write(
+      `GET /ws?${query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n` +
+        `Sec-WebSocket-Key: ${key}\r\nAuthorization: Bearer ${tokenFor(userId)}\r\n\r\n`,
+    );
+    const head = await new Promise<Buffer>((resolve) => socket.once('data', resolve));
+    const reader = new Reader(socket);
+    const end = head.indexOf('\r\n\r\n') + 4;
+    if (head.length > end) socket.emit('data', head.subarray(end));
+    return reader;
+  }
+
+  /** Sends an op, masked as the protocol wants it. */
+  send(frame: unknown): void {
+    const payload = Buffer.from(JSON.stringify(frame));
+    const mask = randomBytes(4);
+    for (let i = 0; i < payload.length; i++) payload[i]! ^= mask[i % 4]!;
+    if (payload.length > 125) throw new Error('too long for this test');
+    this.socket.write(Buffer.concat([Buffer.from([0x81, 0x80 | payload.length]), mask, payload]));
+  }
+
+  async until(fits: () => boolean, timeoutMs = 15_000): Promise<void> {
+    const end = performance.now() + timeoutMs;
+    while (!fits()) {
+      if (performance.now() > end) throw new Error(`timed out; ${this.frames.length} frames`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  private parse(): void {
+    for (;;) {
+      const buffer = this.#buffer;
+      if (buffer.length < 2) return;
+      const short = buffer[1]! & 0x7f;
+      const start = short === 126 ? 4 : short === 127 ? 10 : 2;
+      if (buffer.length < start) return;
+      const length = short === 126 ? buffer.readUInt16BE(2) : short === 127 ? Number(buffer.readBigUInt64BE(2)) : short;
+      if (buffer.length < start + length) return;
+      const payload = buffer.subarray(start, start + length);
+      const opcode = buffer[0]! & 0xf;
+      if (opcode === 1) this.frames.push(JSON.parse(payload.toString()) as Record<string, unknown>);
+      if (opcode === 8) this.closeCode = payload.readUInt16BE(0);
+      this.#buffer = buffer.subarray(start + length);
+    }
+  }
+}
+
+const buffered = (): number =>
+  Math.max(0, ...rig.gateway.context.sessions.all.map((session) => session.socket?.getBufferedAmount() ?? 0));
+const big = 'x'.repeat(8000);
+
+async function subscribed(userId: string, channel: string): Promise<Reader> {
+  const reader = await Reader.connect(rig.port, userId);
+  await reader.until(() => reader.frames.some((frame) => frame['event'] === 'synced'));
+  reader.send({ id: 1, op: 'subscribe', channel });
+  await reader.until(() => reader.frames.some((frame) => frame['id'] === 1));
+  return reader;
+}
+
+/** Offsets in the order in which they came. */
+const offsets = (reader: Reader): number[] =>
+  reader.frames.filter((frame) => 'offset' in frame).map((frame) => Number(frame['offset']));
+
+describe('a reader that stands still', () => {
+  it.each([
+    ['bursts within one turn', 64],
+    ['one at a time', 1],
+  ])('costs at most its queue, is told 4508, and has a prefix: channel, %s', async (_what, burst) => {
+    const channel = `post:${burst}`;
+    const [slow, healthy] = [await subscribed('1', channel), await subscribed('2', channel)];
+    slow.socket.pause();
+    let offset = 0;
+    let most = 0;
+    const slowReaders = await rig.metric('belfry_gateway_slow_readers_total');
+    while ((await rig.metric('belfry_gateway_slow_readers_total')) === slowReaders) {
+      rig.broker.publish(
+        Array.from({ length: burst }, () => {
+          const at = ++offset;
+          return {
+            to: 'channel',
+            channel,
+            offset: at,
+            event: 'x',
+            data: { big },
+            actorId: null,
+            dataWithoutActor: null,
+          } as const;
+        }),
+      );
+      await new Promise((resolve) => setImmediate(resolve));
+      most = Math.max(most, buffered());
+      if (offset > 20_000) throw new Error('was never dropped');
+    }
+    // One message more than the bound, as it is checked before a message is added.
+    expect(most).toBeLessThan(sendQueueBytes + 16_384);
+    await healthy.until(() => offsets(healthy).length === offset);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    slow.socket.resume();
+    await slow.until(() => slow.ended);
+    expect(slow.closeCode).toBe(4508);
+    const got = offsets(slow);
+    expect(got.length).toBeLessThan(offset);
+    expect(got).toEqual(got.map((_, i) => i + 1));
+    expect(offsets(healthy)).toEqual(Array.from({ length: offset }, (_, i) => i + 1));
+    expect(healthy.closeCode).toBe(null);
+    healthy.socket.destroy();
+  });
+
+  it('is told 4508 for its own stream too', async () => {
+    const slow = await Reader.connect(rig.port, '3');
+    await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+    slow.socket.pause();
+    let seq = 0;
+    const slowReaders = await rig.metric('belfry_gateway_slow_readers_total');
+    while ((await rig.metric('belfry_gateway_slow_readers_total')) === slowReaders) {
+      seq++;
+      rig.broker.publish([
+        { to: 'user', userId: '3', seq, frame: JSON.stringify({ event: 'notification', seq, data: { big } }) },
+      ]);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(rig.broker.mayHaveSessions('3')).toBe(false);
+    slow.socket.resume();
+    await slow.until(() => slow.ended);
+    expect(slow.closeCode).toBe(4508);
+    const got = slow.frames.filter((frame) => frame['event'] === 'notification').map((frame) => frame['seq']);
+    expect(got).toEqual(got.map((_, i) => i + 1));
+  });
+
+  it('is cut off when it never reads again', async () => {
+    const slow = await subscribed('4', 'post:never');
+    slow.socket.pause();
+    let offset = 0;
+    const slowReaders = await rig.metric('belfry_gateway_slow_readers_total');
+    while ((await rig.metric('belfry_gateway_slow_readers_total')) === slowReaders) {
+      offset++;
+      rig.broker.publish([
+        {
+          to: 'channel',
+          channel: 'post:never',
+          offset,
+          event: 'x',
+          data: { big },
+          actorId: null,
+          dataWithoutActor: null,
+        },
+      ]);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await expect.poll(() => rig.gateway.context.sessions.all.length, { timeout: 15_000, interval: 200 }).toBe(0);
+  }, 20_000);
+});
+
+describe('a replay', () => {
+  it('is paced by the socket: a slow reader gets all of it, whatever it takes', async () => {
+    const { epoch } = (await rig.db.pool.query<{ epoch: string }>('select epoch from belfry.relay')).rows[0]!;
+    await rig.db.pool.query(
+      `with pushed as (
+         insert into belfry.notification (user_id, seq, type, group_key, open, message, first_at, last_at)
+         select '5', n, 'system', 'g' || n, false, repeat('x', 20000), now(), now() from generate_series(1, 400) n
+         returning user_id, seq, id)
+       insert into belfry.stream_position (user_id, seq, notification_id) select user_id, seq, id from pushed`,
+    );
+    await rig.db.pool.query(`insert into belfry.head values ('5', 400)`);
+    const slow = await Reader.connect(rig.port, '5', `since=0&epoch=${epoch}`);
+    slow.socket.pause();
+    let most = 0;
+    for (let i = 0; i < 40; i++) {
+      slow.socket.resume();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      slow.socket.pause();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      most = Math.max(most, buffered());
+    }
+    expect(most).toBeLessThan(sendQueueBytes);
+    slow.socket.resume();
+    await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+    const seqs = slow.frames.filter((frame) => frame['event'] === 'notification').map((frame) => frame['seq']);
+    expect(seqs).toEqual(Array.from({ length: 400 }, (_, i) => i + 1));
+    expect(slow.closeCode).toBe(null);
+    slow.socket.destroy();
+  });
+});

@@ -1,0 +1,172 @@
+/** Drives batches by hand: reads the outbox to its end, page by page, and keeps what would have been published. */
+
+import type pg from 'pg';
+import type { Broker, Publication } from '../../src/broker/broker.js';
+import { parseConfig } from '../../src/config.js';
+import type { Config } from '../../src/config.js';
+import { PostgresInbox } from '../../src/inbox/inbox.js';
+import { PostgresChannels } from '../../src/inbox/channels.js';
+import type { CursorStep } from '../../src/inbox/store.js';
+import { OutboxReader } from '../../src/outbox/reader.js';
+import type { Cursor } from '../../src/outbox/cursor.js';
+import { connect } from '../../src/postgres.js';
+import { BatchProcessor } from '../../src/relay/batch.js';
+import type { Preparation } from '../../src/relay/batch.js';
+import { FanOut } from '../../src/relay/fan-out.js';
+import { PrivacyLoader } from '../../src/relay/privacy-facts.js';
+import { boundOf } from '../../src/relay/replay/page.js';
+import type { ReplayMode } from '../../src/relay/replay/plan.js';
+import { Replay } from '../../src/relay/replay/replay.js';
+import type { ReplayCounts, ReplayHost } from '../../src/relay/replay/replay.js';
+import { eventsOf, resolveSql } from '../../src/relay/resolve.js';
+import type { ResolvedRow } from '../../src/relay/resolve.js';
+import { mappedSources, WriterPlans, writerSession } from '../../src/relay/connections.js';
+import { loadColumnTypes } from '../../src/schema/columns.js';
+import type { TestDatabase } from '../support/postgres.js';
+
+/** A broker that keeps what it is given, and has a session of everybody. */
+class Recorder implements Broker {
+  readonly kind = 'memory';
+  readonly heard: Publication[] = [];
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+  stop(): Promise<void> {
+    return Promise.resolve();
+  }
+  subscribe(): void {
+    // Nobody listens: the test looks at `heard`.
+  }
+  publish(publications: readonly Publication[]): void {
+    this.heard.push(...publications);
+  }
+  mayHaveSessions(): boolean {
+    return true;
+  }
+  mayHaveSubscribers(): boolean {
+    return true;
+  }
+}
+
+export interface Batches {
+  readonly config: Config;
+  readonly inbox: PostgresInbox;
+  readonly channels: PostgresChannels;
+  readonly writer: pg.Client;
+  /** Everything published since the last call. */
+  heard(): Publication[];
+  /** Reads and processes to the end; `ahead`: each page is prepared before the one before it is processed, as in a backlog. */
+  run(pageSize?: number, ahead?: boolean): Promise<number>;
+  flush(): Promise<void>;
+  /** What `belfry replay` does with everything since then, in one go; `busy`: beside live traffic. */
+  replay(mode: ReplayMode, since: Date, busy?: boolean): Promise<Readonly<ReplayCounts>>;
+  /** Works off wide events to their end, or this many steps; returns how many recipients each took. */
+  fanOut(steps?: number): Promise<number[]>;
+  stop(): Promise<void>;
+}
+
+export async function startBatches(database: TestDatabase, configText: string, chunk?: number): Promise<Batches> {
+  const config = parseConfig(configText, {}, { path: 'test.yaml' });
+  const reader = await connect(database.url, { applicationName: 'reader', session: OutboxReader.session });
+  const writer = await connect(database.url, { applicationName: 'writer', session: writerSession });
+  const types = await loadColumnTypes(reader, config);
+  const ahead = await connect(database.url, { applicationName: 'ahead', session: writerSession });
+  const connections = {
+    reader,
+    writer,
+    plans: new WriterPlans(writer),
+    ahead,
+    aheadPlans: new WriterPlans(ahead),
+  };
+  const privacy = await PrivacyLoader.create(reader, config, types);
+  const broker = new Recorder();
+  const processor = new BatchProcessor(config, privacy, broker);
+  const sources = mappedSources(config);
+  const fan = new FanOut({
+    processor,
+    reader,
+    sources: config.sources,
+    types,
+    ...(chunk === undefined ? {} : { chunk }),
+  });
+  const names = new Set(sources.map(({ name }) => name));
+  const statement = resolveSql(sources, types);
+  const term = async (): Promise<string> =>
+    (await writer.query<{ term: string }>('select term::text from belfry.relay')).rows[0]?.term ?? '0';
+  const cursorOf = async (): Promise<Cursor> => {
+    const { rows } = await writer.query<Cursor>(
+      'select seen::text, target::text, after_id::text as "afterId", max_id::text as "maxId" from belfry.relay',
+    );
+    if (rows[0] === undefined) throw new Error('no relay row');
+    return rows[0];
+  };
+  return {
+    config,
+    inbox: new PostgresInbox(database.pool, config, types),
+    channels: new PostgresChannels(database.pool, config),
+    writer,
+    heard: () => broker.heard.splice(0),
+    async run(pageSize = 5000, prepareAhead = false) {
+      const pages = new OutboxReader<ResolvedRow>({ client: reader, statement, limit: pageSize });
+      const read = async (
+        cursor: Cursor,
+        early: boolean,
+      ): Promise<{ step: CursorStep; count: number; preparation: Preparation } | null> => {
+        const page = await pages.read(cursor);
+        if (page === null) return null;
+        const preparation = processor.prepare(connections, eventsOf(page.rows, names), early);
+        if (early) await preparation.groups?.facts;
+        return { step: page.next, count: page.count, preparation };
+      };
+      let events = 0;
+      for (let next = await read(await cursorOf(), false); next !== null;) {
+        const { step, count, preparation } = next;
+        const early = prepareAhead ? await read(step, true) : null;
+        const outcome = await processor.process(connections, await term(), preparation, step);
+        if ((outcome.wide ?? 0) > 0) fan.changed();
+        events += count;
+        next = early ?? (await read(await cursorOf(), false));
+      }
+      return events;
+    },
+    async flush() {
+      await processor.flushDue(connections, await term(), 1000);
+    },
+    async replay(mode, since, busy = false) {
+      const bound = await boundOf(writer);
+      const replay = await Replay.open(database.url, config, { mode, filter: { since }, bound, dryRun: false });
+      const host: ReplayHost = {
+        term: await term(),
+        async process(preparation) {
+          const outcome = await processor.process(connections, host.term, preparation, null);
+          if ((outcome.wide ?? 0) > 0) fan.changed();
+          return outcome;
+        },
+        busy: () => busy,
+        publish: (publications) => broker.publish(publications),
+      };
+      try {
+        for (let after: string | null = '0'; after !== null;) after = await replay.step(host, after, 1_000);
+        await replay.settle(host);
+        return replay.counts;
+      } finally {
+        await replay.close();
+      }
+    },
+    async fanOut(steps = Infinity) {
+      const sizes: number[] = [];
+      while (sizes.length < steps) {
+        const state = await fan.step(connections, await term());
+        if (state === 'idle') break;
+        if (state === 'waiting') await fan.fetched();
+        else sizes.push(state.deliveries + state.verdicts.length);
+      }
+      return sizes;
+    },
+    async stop() {
+      await reader.end();
+      await writer.end();
+      await ahead.end();
+    },
+  };
+}

@@ -1,0 +1,185 @@
+/** What became of an event: every verdict of the contract, from what is stored and from the rules. */
+
+import type pg from 'pg';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { installCapture } from '../../src/capture/install.js';
+import { explainEvent } from '../../src/relay/explain.js';
+import type { ExplainedRecipient } from '../../src/relay/explain.js';
+import { createTestDatabase } from '../support/postgres.js';
+import type { TestDatabase } from '../support/postgres.js';
+import { addComment, addPost, addUsers, block, like, socialConfig, socialSql, unlike } from '../support/social.js';
+import { startBatches } from './batches.js';
+import type { Batches } from './batches.js';
+
+let database: TestDatabase;
+let client: pg.Client;
+let batches: Batches;
+let wrong: Batches;
+let ada: string, bo: string, cleo: string, post: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ prepare: socialSql });
+  client = await database.client();
+  const text = socialConfig(database.url);
+  batches = await startBatches(database, text);
+  await installCapture(client, batches.config);
+  const mistaken = parse(text) as { sources: { name: string; recipient: unknown }[] };
+  for (const source of mistaken.sources) if (source.name === 'post_like') source.recipient = 'user_id';
+  wrong = await startBatches(database, stringify(mistaken));
+});
+
+beforeEach(async () => {
+  [ada = '', bo = '', cleo = ''] = await addUsers(database.pool, 'Ada', 'Bo', 'Cleo');
+  post = await addPost(database.pool, ada);
+  await batches.run();
+});
+
+afterAll(async () => {
+  await batches.stop();
+  await wrong.stop();
+  await database.drop();
+});
+
+const lastEvent = async (): Promise<string> =>
+  (await client.query<{ id: string }>('select max(id)::text as id from belfry.outbox')).rows[0]?.id ?? '';
+
+async function explain(id: string, user: string | null = null): Promise<readonly ExplainedRecipient[]> {
+  return (await explainEvent(client, batches.config, id, user))?.recipients ?? [];
+}
+
+const notificationOf = async (userId: string) =>
+  (
+    await client.query<{ id: string; seq: number; at: Date; due: Date | null }>(
+      'select id::text, seq::int, pushed_at as at, due_at as due from belfry.notification where user_id = $1',
+      [userId],
+    )
+  ).rows[0];
+
+describe('explain', () => {
+  it('pending before the relay has read it, delivered after, withdrawn once it is undone', async () => {
+    await like(database.pool, bo, post);
+    const id = await lastEvent();
+    const nothing = { user_id: ada, rule: null, notification_id: null, seq: null, at: null, sockets: null };
+    expect(await explain(id)).toEqual([{ ...nothing, verdict: 'pending' }]);
+    await batches.run();
+    const sent = await notificationOf(ada);
+    const known = { ...nothing, notification_id: sent?.id, seq: sent?.seq };
+    expect(await explain(id)).toEqual([{ ...known, verdict: 'delivered', at: sent?.at.toISOString() }]);
+    await unlike(database.pool, bo, post);
+    await batches.run();
+    const withdrawn = { ...known, seq: 2, verdict: 'withdrawn', at: expect.stringMatching(/Z$/) as string };
+    expect(await explain(id)).toEqual([withdrawn]);
+    // The event that undid it says the same.
+    expect(await explain(await lastEvent())).toEqual([withdrawn]);
+  });
+
+  it('pending in a window, merged when that has ended', async () => {
+    await like(database.pool, bo, post);
+    const first = await lastEvent();
+    await batches.run();
+    await like(database.pool, cleo, post);
+    const second = await lastEvent();
+    await batches.run();
+    expect(await explain(first)).toMatchObject([{ verdict: 'delivered' }]);
+    expect(await explain(second)).toMatchObject([
+      { verdict: 'pending', at: (await notificationOf(ada))?.due?.toISOString() },
+    ]);
+    await client.query(`update belfry.notification set due_at = clock_timestamp() where user_id = $1`, [ada]);
+    await batches.flush();
+    expect(await explain(second)).toMatchObject([
+      { verdict: 'merged', seq: 2, notification_id: (await notificationOf(ada))?.id },
+    ]);
+    expect(await explain(first)).toMatchObject([{ verdict: 'delivered', seq: 2 }]);
+  });
+
+  it('suppressed, and by which rule', async () => {
+    await block(database.pool, ada, bo);
+    await batches.run();
+    await like(database.pool, bo, post);
+    const blocked = await lastEvent();
+    await like(database.pool, ada, post);
+    const self = await lastEvent();
+    await batches.run();
+    expect(await explain(blocked)).toEqual([
+      {
+        user_id: ada,
+        verdict: 'suppressed',
+        rule: 'blocked',
+        notification_id: null,
+        seq: null,
+        at: expect.stringMatching(/Z$/) as string,
+        sockets: null,
+      },
+    ]);
+    expect(await explain(self)).toMatchObject([{ user_id: ada, verdict: 'suppressed', rule: 'self' }]);
+    expect(await explain(self, bo)).toEqual([]);
+  });
+
+  it('a duplicate', async () => {
+    await like(database.pool, bo, post);
+    await batches.run();
+    await client.query(
+      `insert into belfry.outbox (source, op, new) select source, op, new from belfry.outbox order by id desc limit 1`,
+    );
+    await batches.run();
+    expect(await explain(await lastEvent())).toMatchObject([{ verdict: 'suppressed', rule: 'duplicate' }]);
+  });
+
+  it('withdrawn where it was undone before the relay read it', async () => {
+    await like(database.pool, bo, post);
+    const id = await lastEvent();
+    await unlike(database.pool, bo, post);
+    await batches.run();
+    expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'withdrawn', notification_id: null }]);
+  });
+
+  it('what a wrong mapping missed is pending, with the advice to replay; by the rules of today otherwise', async () => {
+    await like(database.pool, bo, post);
+    const id = await lastEvent();
+    await wrong.run();
+    expect(await explainEvent(client, batches.config, id, ada)).toMatchObject({
+      recipients: [{ user_id: ada, verdict: 'pending' }],
+      notes: [expect.stringContaining('belfry replay') as string],
+    });
+    await block(database.pool, bo, ada);
+    expect(await explain(id)).toMatchObject([
+      { user_id: ada, verdict: 'suppressed', rule: 'blocked' },
+      { user_id: bo, verdict: 'suppressed', rule: 'self' },
+    ]);
+  });
+
+  it('a dead letter', async () => {
+    await addComment(database.pool, post, bo);
+    const id = await lastEvent();
+    await batches.run();
+    await client.query('delete from belfry.notification_event where user_id = $1', [ada]);
+    await client.query(
+      `insert into belfry.dead_event (event_id, source, op, new, event_at, error) select id, source, op, new, at, 'poison' from belfry.outbox where id = $1`,
+      [id],
+    );
+    expect(await explain(id)).toMatchObject([
+      { user_id: ada, verdict: 'dead', at: expect.stringMatching(/Z$/) as string },
+    ]);
+    await client.query('delete from belfry.outbox where id = $1', [id]);
+    expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'dead' }]);
+  });
+
+  it('notify, and an announcement', async () => {
+    const { rows } = await client.query<{ notify: string; announce: string }>(
+      `select belfry.notify($1, 'system', 'hello')::text as notify, belfry.announce('hello')::text as announce`,
+      [ada],
+    );
+    const [ids] = rows;
+    await batches.run();
+    expect(await explain(ids?.notify ?? '')).toMatchObject([{ user_id: ada, verdict: 'delivered', seq: 1 }]);
+    expect(await explain(ids?.announce ?? '')).toEqual([]);
+    expect(await explain(ids?.announce ?? '', ada)).toMatchObject([
+      { user_id: ada, verdict: 'delivered', seq: null, notification_id: expect.stringMatching(/^a\d+$/) as string },
+    ]);
+  });
+
+  it('nothing of an event that there is not', async () => {
+    expect(await explainEvent(client, batches.config, '999999999', null)).toBeNull();
+  });
+});

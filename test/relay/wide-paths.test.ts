@@ -1,0 +1,106 @@
+/** Paths that lead to more people than fit into a batch: jobs like those of a query, also when the way there is found late. */
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MemoryBroker } from '../../src/broker/memory.js';
+import { createLogger } from '../../src/log.js';
+import { createMetrics } from '../../src/metrics.js';
+import { Relay } from '../../src/relay/relay.js';
+import { resolveSql } from '../../src/relay/resolve.js';
+import { loadColumnTypes } from '../../src/schema/columns.js';
+import { startMapping } from '../mapping/rig.js';
+import type { Mapping } from '../mapping/rig.js';
+
+const members = 1_200;
+
+let mapping: Mapping;
+
+beforeAll(async () => {
+  mapping = await startMapping(
+    `
+create table members (circle int, person int);
+create index on members (circle);
+create table albums (id int primary key, circle int);
+create table posts (id int primary key, author int, circle int);
+create table photos (id int primary key, author int, album int);
+insert into members select 1, i from generate_series(1, ${String(members)}) i;
+insert into members select 2, i from generate_series(1, 5) i;
+insert into members select 3, 1 from generate_series(1, ${String(members)}) i;`,
+    `
+  - { name: post, type: post, table: posts, key: [id], actor: author, object: { kind: circle, id: circle }, recipient: { path: [{ from: circle, table: members, match: circle, take: person }] } }
+  - { name: photo, type: photo, table: photos, key: [id], actor: author, object: { kind: album, id: album },
+      recipient: { path: [{ from: album, table: albums, match: id, take: circle }, { table: members, match: circle, take: person }] } }`,
+  );
+});
+afterAll(() => mapping.stop());
+
+/** How many people have a notification of this type and object; what is still to be told by jobs. */
+async function told(type: string, object: number): Promise<{ people: number; jobs: number }> {
+  const [row] = await mapping.sql(
+    `select (select count(distinct user_id)::int from belfry.notification where type = $1 and object_id = $2 and not withdrawn) as people,
+            (select count(*)::int from belfry.fanout_job where done_at is null) as jobs`,
+    [type, String(object)],
+  );
+  return row as { people: number; jobs: number };
+}
+
+const held = async (): Promise<number> => (await mapping.sql('select from belfry.held')).length;
+
+describe('a path to many', () => {
+  it('is a job, of which a page holds no more than tells that it is one', async () => {
+    await mapping.published('insert into posts values (1, 7, 1)');
+    expect(await told('post', 1)).toEqual({ people: 0, jobs: 1 });
+    const { pool } = mapping.database;
+    const statement = resolveSql(mapping.batches.config.sources, await loadColumnTypes(pool, mapping.batches.config));
+    const page = await pool.query(statement('select id, xid, at, source, op, new, old from belfry.outbox'));
+    expect(page.rowCount).toBe(1_001);
+    const steps = await mapping.batches.fanOut();
+    expect(Math.max(...steps)).toBeLessThan(members);
+    expect(await told('post', 1)).toEqual({ people: members - 1, jobs: 0 });
+    await mapping.published('delete from posts where id = 1');
+    await mapping.batches.fanOut();
+    expect(await told('post', 1)).toEqual({ people: 0, jobs: 0 });
+    mapping.batches.heard();
+  });
+
+  it('to few is none, and one to one person many times tells them once', async () => {
+    expect(await mapping.heard('insert into posts values (2, 7, 2)')).toHaveLength(5);
+    expect(await told('post', 2)).toEqual({ people: 5, jobs: 0 });
+    await mapping.published('insert into posts values (3, 7, 3)');
+    await mapping.batches.fanOut();
+    expect(await told('post', 3)).toEqual({ people: 1, jobs: 0 });
+  });
+});
+
+describe('a row that is held', () => {
+  it('and turns out wide by an update of its own is told to all of them', async () => {
+    await mapping.published('insert into posts values (10, 7, null)');
+    expect(await held()).toBe(1);
+    await mapping.published('update posts set circle = 1 where id = 10');
+    expect(await held()).toBe(0);
+    await mapping.batches.fanOut();
+    expect(await told('post', 1)).toEqual({ people: members - 1, jobs: 0 });
+    // Another update is none of their business.
+    await mapping.published('update posts set author = author where id = 10');
+    expect(await told('post', 1)).toEqual({ people: members - 1, jobs: 0 });
+  });
+
+  it('and turns out wide by a change of another table, too', async () => {
+    await mapping.published('insert into albums values (20, null); insert into photos values (20, 7, 20)');
+    expect(await held()).toBe(1);
+    await mapping.sql('update albums set circle = 1 where id = 20');
+    // The relay looks at what is held when it starts, and every ten seconds.
+    const relay = new Relay({
+      config: mapping.batches.config,
+      broker: new MemoryBroker(),
+      log: createLogger({ level: 'silent', name: 'test' }),
+      metrics: createMetrics().relay,
+    });
+    await relay.start();
+    try {
+      await expect.poll(() => told('photo', 20), { timeout: 60_000 }).toEqual({ people: members - 1, jobs: 0 });
+      expect(await held()).toBe(0);
+    } finally {
+      await relay.stop();
+    }
+  });
+});

@@ -1,0 +1,36 @@
+-- As Hibernate sends it: collections are written row by row.
+begin;
+insert into app_user (email,enabled,password,username,id) values ('ada@example.org',true,'x','ada',default), ('bo@example.org',true,'x','bo',default), ('cleo@example.org',true,'x','cleo',default);
+insert into post (author_id,content,visibility,id) values (1,'Hello','PUBLIC',default);
+commit;
+begin;
+insert into post_likes (post_id,likes_id) values (1,2);
+commit;
+-- A collection that is written anew: all rows go, and come again.
+begin;
+delete from post_likes where post_id=1;
+insert into post_likes (post_id,likes_id) values (1,2);
+commit;
+begin;
+insert into app_user_followers (app_user_id,followers_id) values (1,2);
+insert into app_user_following (app_user_id,following_id) values (2,1);
+commit;
+begin;
+insert into friendship (receiver_id,sender_id,status,id) values (3,1,0,default);
+commit;
+begin;
+update friendship set receiver_id=3,sender_id=1,status=1 where id=1;
+commit;
+begin;
+insert into friendship (receiver_id,sender_id,status,id) values (2,3,0,default);
+commit;
+begin;
+insert into comment (author_id,parent_comment_id,post_id,text,id) values (3,null,1,'First',default);
+insert into comment (author_id,parent_comment_id,post_id,text,id) values (2,1,1,'Second',default);
+commit;
+begin;
+insert into chat_room (name,id) values ('Tower',default);
+insert into chat_room_members (chat_room_id,members_id) values (1,1);
+insert into chat_room_members (chat_room_id,members_id) values (1,3);
+insert into chat_message (chat_room_id,content,sender_id,id) values (1,'Hi',1,default);
+commit;

@@ -1,0 +1,36 @@
+-- As ActiveRecord sends it; ids of statuses are snowflakes, beyond 2^53.
+BEGIN;
+INSERT INTO "accounts" ("id", "username", "display_name", "created_at", "updated_at") VALUES (109999999999999901, 'ada', 'Ada', '2026-01-15 12:00:00', '2026-01-15 12:00:00'), (109999999999999902, 'bo', 'Bo', '2026-01-15 12:00:00', '2026-01-15 12:00:00'), (109999999999999903, 'cleo', 'Cleo', '2026-01-15 12:00:00', '2026-01-15 12:00:00');
+INSERT INTO "users" ("email", "encrypted_password", "account_id", "created_at", "updated_at") VALUES ('ada@example.org', 'x', 109999999999999901, '2026-01-15 12:00:00', '2026-01-15 12:00:00') RETURNING "id";
+COMMIT;
+BEGIN;
+INSERT INTO "statuses" ("id", "text", "created_at", "updated_at", "account_id") VALUES (110000000000000001, 'Hello', '2026-01-15 12:00:00', '2026-01-15 12:00:00', 109999999999999901);
+COMMIT;
+BEGIN;
+INSERT INTO "favourites" ("account_id", "status_id", "created_at", "updated_at") VALUES (109999999999999902, 110000000000000001, '2026-01-15 12:01:00', '2026-01-15 12:01:00') RETURNING "id";
+COMMIT;
+BEGIN;
+INSERT INTO "statuses" ("id", "text", "created_at", "updated_at", "account_id", "in_reply_to_id", "in_reply_to_account_id") VALUES (110000000000000002, '@ada Hello', '2026-01-15 12:02:00', '2026-01-15 12:02:00', 109999999999999903, 110000000000000001, 109999999999999901);
+INSERT INTO "mentions" ("status_id", "account_id", "silent", "created_at", "updated_at") VALUES (110000000000000002, 109999999999999902, FALSE, '2026-01-15 12:02:00', '2026-01-15 12:02:00') RETURNING "id";
+INSERT INTO "mentions" ("status_id", "account_id", "silent", "created_at", "updated_at") VALUES (110000000000000002, 109999999999999901, TRUE, '2026-01-15 12:02:00', '2026-01-15 12:02:00') RETURNING "id";
+COMMIT;
+BEGIN;
+INSERT INTO "statuses" ("id", "text", "created_at", "updated_at", "account_id", "reblog_of_id") VALUES (110000000000000003, '', '2026-01-15 12:03:00', '2026-01-15 12:03:00', 109999999999999902, 110000000000000001);
+COMMIT;
+-- A request is accepted: the row moves from one table to the other.
+BEGIN;
+INSERT INTO "follow_requests" ("account_id", "target_account_id", "created_at", "updated_at") VALUES (109999999999999902, 109999999999999901, '2026-01-15 12:04:00', '2026-01-15 12:04:00') RETURNING "id";
+COMMIT;
+BEGIN;
+INSERT INTO "follows" ("account_id", "target_account_id", "created_at", "updated_at") VALUES (109999999999999902, 109999999999999901, '2026-01-15 12:05:00', '2026-01-15 12:05:00') RETURNING "id";
+DELETE FROM "follow_requests" WHERE "follow_requests"."id" = 1;
+COMMIT;
+BEGIN;
+INSERT INTO "friendships" ("from_account_id", "to_account_id", "state", "created_at", "updated_at") VALUES (109999999999999903, 109999999999999902, 0, '2026-01-15 12:06:00', '2026-01-15 12:06:00') RETURNING "id";
+COMMIT;
+BEGIN;
+UPDATE "friendships" SET "state" = 1, "updated_at" = '2026-01-15 12:07:00' WHERE "friendships"."id" = 1;
+COMMIT;
+BEGIN;
+INSERT INTO "bookmarks" ("account_id", "status_id", "created_at", "updated_at") VALUES (109999999999999903, 110000000000000001, '2026-01-15 12:08:00', '2026-01-15 12:08:00') RETURNING "id";
+COMMIT;

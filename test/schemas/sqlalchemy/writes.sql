@@ -1,0 +1,38 @@
+-- As SQLAlchemy's unit of work sends it: one transaction a commit.
+BEGIN;
+INSERT INTO app."user" (username, email) SELECT p0::VARCHAR, p1::VARCHAR FROM (VALUES ('ada', 'ada@example.org', 0), ('bo', 'bo@example.org', 1), ('cleo', 'cleo@example.org', 2)) AS imp_sen(p0, p1, sen_counter) ORDER BY sen_counter RETURNING app."user".id;
+INSERT INTO app.post (body, timestamp, user_id) VALUES ('Hello', '2026-01-15 12:00:00', 1) RETURNING app.post.id;
+COMMIT;
+BEGIN;
+INSERT INTO app.followers (follower_id, followed_id) VALUES (2, 1);
+COMMIT;
+BEGIN;
+INSERT INTO app."like" (user_id, post_id) VALUES (2, 1);
+INSERT INTO app."like" (user_id, post_id) VALUES (3, 1);
+COMMIT;
+BEGIN;
+DELETE FROM app."like" WHERE app."like".user_id = 3 AND app."like".post_id = 1;
+COMMIT;
+BEGIN;
+INSERT INTO app.comment (body, author_id, post_id) VALUES ('First', 3, 1) RETURNING app.comment.id;
+COMMIT;
+BEGIN;
+INSERT INTO app.comment_like (user_id, comment_id) VALUES (1, 1);
+COMMIT;
+BEGIN;
+INSERT INTO app.message (body, timestamp, sender_id, recipient_id) VALUES ('Hi', '2026-01-15 12:00:00', 1, 2) RETURNING app.message.id;
+COMMIT;
+BEGIN;
+INSERT INTO app.company (name, owner_id) VALUES ('Towers', 2) RETURNING app.company.id;
+INSERT INTO app.job (title, company_id) VALUES ('Ringer', 1) RETURNING app.job.id;
+COMMIT;
+BEGIN;
+INSERT INTO app.job_application (job_id, applicant_id, status) VALUES (1, 3, 'submitted') RETURNING app.job_application.id;
+COMMIT;
+BEGIN;
+UPDATE app.job_application SET status='invited' WHERE app.job_application.id = 1;
+COMMIT;
+-- The session fails, and rolls back.
+BEGIN;
+INSERT INTO app."like" (user_id, post_id) VALUES (3, 1);
+ROLLBACK;

@@ -1,0 +1,13 @@
+INSERT INTO accounts (name, subdomain) VALUES ('Towers', 'towers');
+INSERT INTO users (account_id, email, name) VALUES (1, 'ada@example.org', 'Ada'), (1, 'bo@example.org', 'Bo'), (1, 'cleo@example.org', 'Cleo');
+INSERT INTO projects (account_id, owner_id, name) VALUES (1, 1, 'Bells');
+INSERT INTO tasks (account_id, project_id, creator_id, assignee_id, title) VALUES (1, 1, 1, 2, 'Ring them');
+INSERT INTO comments (account_id, task_id, user_id, body) VALUES (1, 1, 2, 'Rung');
+INSERT INTO task_followers (task_id, user_id) VALUES (1, 3);
+INSERT INTO blocks (page_id, kind, created_by, updated_by) VALUES (1, 'text', 1, 2);
+INSERT INTO messages (queue, payload, user_id) VALUES ('mail', '{}', 1);
+INSERT INTO survey_votes (user_id, task_id) VALUES (3, 1);
+INSERT INTO follows (follower_id, follower_type, followable_id, followable_type) VALUES (3, 'User', 1, 'User'), (3, 'User', 1, 'Project');
+INSERT INTO relationships (user_one_id, user_two_id, status) VALUES (3, 1, 0);
+INSERT INTO user_follows (user_id, other_id) VALUES (1, 3);
+INSERT INTO follow_pairs (a_id, b_id) VALUES (1, 3);
