@@ -179,10 +179,6 @@ export class Gateway {
     const { config, metrics, addresses, sessions } = this.context;
     const closed = byLabel(metrics.closes, 'code');
     const counted = byLabel(metrics.handshakes, 'outcome');
-    const gone = (session: Session): void => {
-      front.sockets--;
-      session.closed();
-    };
     const handshakes = {
       ...{ config, counted, addresses, sessions },
       draining: () => this.#state !== 'ready',
@@ -192,7 +188,6 @@ export class Gateway {
         sessions.add(session);
         this.#ops.greet(session);
       },
-      aborted: gone,
     };
     front.app.ws<SocketData>('/ws', {
       maxPayloadLength: Math.max(readableBytes, 16 * config.limits.messageBytes),
@@ -213,7 +208,8 @@ export class Gateway {
       dropped: (socket) => socket.getUserData().session.fallBehind(),
       close: (socket, code) => {
         closed(String(code));
-        gone(socket.getUserData().session);
+        front.sockets--;
+        socket.getUserData().session.closed();
       },
     });
     // Behind a proxy every connection is the proxy's.

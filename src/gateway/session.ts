@@ -33,14 +33,6 @@ export interface Greeting {
   readonly epoch: string | null;
 }
 
-/** A handshake whose answer is held back until there is a frame to send with it: both go out in one write. */
-export interface Handshake {
-  /** Answers 101; gives the session its socket, then calls `work`, in one write. */
-  accept(session: Session, work: () => void): void;
-  /** Cuts the connection. */
-  drop(): void;
-}
-
 /** Called when a session leaves everything it is in; the socket may still be open. */
 export interface SessionOwner {
   readonly sendQueueBytes: number;
@@ -74,8 +66,6 @@ export class Session {
   /** Index in the gateway's table of sockets. */
   index = -1;
   greeting: Greeting | null;
-  /** Until it is answered; there is no `socket` before that. */
-  handshake: Handshake | null = null;
   subscriptions: Map<string, Subscription> | null = null;
   /** People and channels whose presence it wants to hear of. */
   watching: Set<string> | null = null;
@@ -115,21 +105,12 @@ export class Session {
   /** Sends, unless it is closing. A frame that does not fit ends the session with 4508. */
   send(frame: string): void {
     if (!this.open) return;
-    this.accept();
     if (this.socket?.send(frame) === 2) this.fallBehind();
-  }
-
-  /** Answers the handshake, if that was held back. */
-  accept(): void {
-    if (this.handshake !== null) this.corked(nothing);
   }
 
   /** Whatever `work` sends goes out in one write. */
   corked(work: () => void): void {
-    const { handshake } = this;
-    this.handshake = null;
-    if (handshake !== null) handshake.accept(this, work);
-    else if (this.socket === null || !this.open) work();
+    if (this.socket === null || !this.open) work();
     else this.socket.cork(work);
   }
 
@@ -193,7 +174,6 @@ export class Session {
   /** Closes with a code and tells the owner; nothing is sent afterwards. Not from within a callback of a publish. */
   close(code: ServerCloseCode, reason: string): void {
     if (this.stage === 'closed') return;
-    this.accept();
     this.detach();
     this.socket?.end(code, reason);
   }
@@ -202,7 +182,6 @@ export class Session {
   terminate(): void {
     if (this.stage === 'closed') return;
     this.detach();
-    this.handshake?.drop();
     this.socket?.close();
   }
 
@@ -210,7 +189,6 @@ export class Session {
   closed(): void {
     this.stage = 'closed';
     this.socket = null;
-    this.handshake = null;
     this.detach();
     this.owner.gone(this);
     this.wake();
@@ -239,10 +217,6 @@ export class Session {
     this.#wake = null;
     wake?.();
   }
-}
-
-function nothing(): void {
-  // Only the handshake is to be answered.
 }
 
 /** Two counts of at most 100 as one small integer. */

@@ -2,16 +2,13 @@
  * The table of sockets and its one clock: deadlines, expiry and pings of all sessions.
  *
  * What must hold: a session ends within a second after its token's `exp`, an unauthenticated socket after its deadline; every
- * socket is pinged once per `pingSeconds`, spread over that time, and one that gave no sign of life for twice that is gone; no
- * handshake is held back for longer than a moment.
+ * socket is pinged once per `pingSeconds`, spread over that time, and one that gave no sign of life for twice that is gone.
  */
 
 import type { Session } from './session.js';
 import { pingSeconds } from './context.js';
 
 const tickMs = 500;
-/** How long the answer to a handshake may wait for the frame that goes with it: then it goes alone. */
-const heldBackMs = 1000;
 
 export interface SessionsOwner {
   readonly sendQueueBytes: number;
@@ -99,7 +96,6 @@ export class Sessions {
       const session = this.all[i];
       if (session === undefined) continue;
       if (session.endsAtMs <= now) this.end(session);
-      else if (session.handshake !== null && session.heardAtMs + heldBackMs <= now) session.accept();
       else if (session.phase === phase) this.ping(session, now);
     }
   }

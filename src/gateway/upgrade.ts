@@ -3,9 +3,9 @@
  *
  * What must hold: everything is read from the request before it returns (uWebSockets takes it away); a foreign browser
  * (`Origin`) is refused with 403, too many connections or handshakes of an address with 429, all before any token is looked at;
- * a bad token is not refused here, since a browser cannot see a 401: the socket is accepted and closed with 4401; a handshake
- * with a token is answered together with its `hello` (a write costs more than all else that we do for it), or after
- * a second without it.
+ * a bad token is not refused here, since a browser cannot see a 401: the socket is accepted and closed with 4401; the
+ * handshake is answered before this returns. Held back to go out in one write with `hello` it would be cheaper, but what corks a
+ * response takes an upgraded one for HTTP where the socket's memory was not moved, and closes it (uWebSockets#1929).
  */
 
 import type { HttpRequest, HttpResponse, us_socket_context_t } from 'uWebSockets.js';
@@ -14,7 +14,7 @@ import { BEARER_PREFIX, SUBPROTOCOL } from '../protocol/frames.js';
 import { write } from './http.js';
 import { clientAddress, forwardedFor, rate, step, type Addresses, type AddressUse } from './limits.js';
 import { problem, type Answer } from './problem.js';
-import { Session, type Greeting, type Handshake, type SessionOwner, type SocketData } from './session.js';
+import { Session, type Greeting, type SessionOwner, type SocketData } from './session.js';
 
 export interface UpgradeOwner {
   readonly config: Config;
@@ -23,10 +23,8 @@ export interface UpgradeOwner {
   readonly addresses: Addresses;
   readonly sessions: SessionOwner;
   readonly draining: () => boolean;
-  /** A session begins: without a socket until its handshake is answered. */
+  /** A session begins. */
   begun(session: Session): void;
-  /** The peer has gone before that. */
-  aborted(session: Session): void;
 }
 
 /** How long a socket may take to show a valid token; CONTRACT §5. */
@@ -47,46 +45,15 @@ export function upgrade(owner: UpgradeOwner, res: HttpResponse, req: HttpRequest
   const greeting = greetingOf(req, offered, config.auth.queryToken);
   const session = new Session(owner.sessions, use, greeting, now + tokenDeadlineMs, now);
   owner.counted('accepted');
-  const held = new Held(
-    res,
+  // The `open` of server.ts comes within it.
+  res.upgrade<SocketData>(
+    { session },
     req.getHeader('sec-websocket-key'),
     offered.includes(SUBPROTOCOL) ? SUBPROTOCOL : '',
     req.getHeader('sec-websocket-extensions'),
     context,
   );
-  if (greeting === null) {
-    held.upgrade(session);
-    return owner.begun(session);
-  }
-  session.handshake = held;
-  res.onAborted(() => owner.aborted(session));
   owner.begun(session);
-}
-
-class Held implements Handshake {
-  constructor(
-    private readonly res: HttpResponse,
-    private readonly key: string,
-    private readonly protocol: string,
-    private readonly extensions: string,
-    private readonly context: us_socket_context_t,
-  ) {}
-
-  accept(session: Session, work: () => void): void {
-    this.res.cork(() => {
-      this.upgrade(session);
-      work();
-    });
-  }
-
-  drop(): void {
-    this.res.close();
-  }
-
-  /** The `open` of server.ts comes within it. */
-  upgrade(session: Session): void {
-    this.res.upgrade<SocketData>({ session }, this.key, this.protocol, this.extensions, this.context);
-  }
 }
 
 /** Whether a page of this origin may talk to us: none (no browser), our own host, or one of the config. */

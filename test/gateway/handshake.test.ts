@@ -1,4 +1,4 @@
-/** A handshake with a token is held back for its `hello`: what goes out with it, and what becomes of it while it waits. */
+/** A handshake with a token: that it stays open, and what becomes of it while its `hello` waits. */
 
 import net from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { startRig, tokenFor, type Client, type Rig } from './support.js';
 
 let rig: Rig;
 beforeAll(async () => {
-  rig = await startRig();
+  rig = await startRig({ yaml: 'limits: { handshakesPerSecond: 10000, connectionsPerAddress: 1000 }' });
 });
 afterAll(() => rig.stop());
 
@@ -27,11 +27,21 @@ function handshake(userId: string): { socket: net.Socket; first: Promise<string>
   return { socket, first: new Promise((resolve) => socket.once('data', (chunk) => resolve(chunk.toString('latin1')))) };
 }
 
-it('goes out together with hello and synced', async () => {
-  const { socket, first } = handshake('1');
-  expect(await first).toMatch(/^HTTP\/1\.1 101 [^]*"event":"hello"[^]*"event":"synced"/);
-  socket.destroy();
-  await rig.hangUp();
+it('stays open, whatever the memory of the sockets before it was', async () => {
+  // Where a socket's memory lies is chance: with corked answers some in a hundred were closed as soon as they were open.
+  const open: net.Socket[] = [];
+  let closed = 0;
+  for (let i = 0; i < 300; i++) {
+    const { socket, first } = handshake(String(i));
+    socket.on('close', () => closed++);
+    await first;
+    open.push(socket);
+    if (i % 3 === 2) open.splice(i % open.length, 1)[0]?.destroy();
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(closed).toBe(100);
+  for (const socket of open) socket.destroy();
+  await expect.poll(() => rig.gateway.context.sessions.all.length).toBe(0);
 });
 
 describe('while Postgres does not answer', () => {
@@ -51,9 +61,10 @@ describe('while Postgres does not answer', () => {
   const joining = async (count: number): Promise<void> =>
     expect.poll(() => rig.gateway.context.people.sessions, { timeout: 20_000, interval: 5 }).toBe(count);
 
-  it('is answered without them, and they follow', async () => {
+  it('is answered at once, and hello follows', async () => {
     await block();
     const client = await connect('1');
+    await joining(1);
     expect(client.all).toEqual([]);
     await unblock();
     expect((await client.push('hello')).data).toMatchObject({ user_id: '1' });
@@ -72,7 +83,7 @@ describe('while Postgres does not answer', () => {
     expect(rig.gateway.context.sessions.all).toEqual([]);
   });
 
-  it('is accepted to be told why it is closed', async () => {
+  it('is told why it is closed', async () => {
     await block();
     const pending = connect('3');
     await joining(1);
