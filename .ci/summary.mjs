@@ -1,19 +1,25 @@
 // Adds up vitest's JSON reports and names what failed. A run that left no report failed as a whole, and counts as one failure.
-import { readFileSync } from 'node:fs';
+// Where the failed files passed when they were run again (the report beside it, `.again`), their tests count as passed, and are named too.
+import { existsSync, readFileSync } from 'node:fs';
 
 let passed = 0;
 let failed = 0;
 const failures = [];
+const read = (file) => JSON.parse(readFileSync(file, 'utf8'));
+
 for (const file of process.argv.slice(2)) {
   try {
-    const report = JSON.parse(readFileSync(file, 'utf8'));
-    passed += report.numPassedTests;
+    const report = read(file);
+    const second = !report.success && existsSync(`${file}.again`) && read(`${file}.again`).success;
+    passed += report.numPassedTests + (second ? report.numFailedTests : 0);
     // A file that fails before its first test has no failed test.
-    failed += report.success ? report.numFailedTests : Math.max(1, report.numFailedTests);
+    failed += report.success || second ? 0 : Math.max(1, report.numFailedTests);
+    const what = second ? 'PASSED ONLY IN A SECOND RUN' : 'FAILED';
     for (const { name, status, message, assertionResults } of report.testResults) {
+      const title = `${what} ${name.replace(/^.*\/test\//, 'test/')}`;
       const tests = assertionResults.filter((test) => test.status === 'failed');
-      for (const test of tests) failures.push([name, test.fullName, test.failureMessages.join('\n')]);
-      if (status === 'failed' && tests.length === 0) failures.push([name, 'before its first test', message]);
+      for (const test of tests) failures.push([`${title}: ${test.fullName}`, test.failureMessages.join('\n')]);
+      if (status === 'failed' && tests.length === 0) failures.push([`${title}: before its first test`, message]);
     }
   } catch (error) {
     console.error(`no report of a run: ${error.message}`);
@@ -21,7 +27,6 @@ for (const file of process.argv.slice(2)) {
   }
 }
 // At the end, where they are still read when the middle of a long output is cut.
-for (const [file, test, message] of failures)
-  console.log(`FAILED ${file.replace(/^.*\/test\//, 'test/')}: ${test}\n${message.slice(0, 800)}\n`);
+for (const [title, message] of failures) console.log(`${title}\n${message.slice(0, 800)}\n`);
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
