@@ -48,7 +48,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
 
   const access = new AccessRules(config.database.url);
   const addresses = new Addresses();
-  const traces = new PushTraces(materials.pool, sessionPrefix);
+  const traces = new PushTraces(materials.pool, sessionPrefix, log);
   const people = new People({ inbox, pushed, traced: traces.add.bind(traces), failed, repaired });
   const sessions = new Sessions(
     {

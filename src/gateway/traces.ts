@@ -9,6 +9,7 @@
 import type { Pool } from 'pg';
 import { composites } from '../arrays.js';
 import { Later } from '../later.js';
+import type { Logger } from '../log.js';
 
 interface Push {
   readonly userId: string;
@@ -31,6 +32,7 @@ export class PushTraces {
     private readonly pool: Pool,
     /** Names this gateway while it runs. */
     private readonly gateway: string,
+    private readonly log: Pick<Logger, 'debug'>,
   ) {}
 
   add(userId: string, seq: number, sockets: number): void {
@@ -61,8 +63,9 @@ export class PushTraces {
           Math.min(2_000_000_000, Math.round((nowMs - atMs) * 1_000)),
         ]),
       ]);
-    } catch {
-      // Postgres is away or read-only; whoever needs it says so.
+    } catch (error) {
+      // Postgres is away or read-only; whoever needs it says so louder.
+      this.log.debug({ err: error }, 'times of pushes could not be written');
     }
   }
 }

@@ -195,7 +195,7 @@ export class Relay {
         wake: () => this.doorbell.wake(),
       });
       const { reader, facts, wide, writer, ahead } = connections;
-      traces = new BatchTraces({ client: facts, worker: this.name, cursor: settled.cursor });
+      traces = new BatchTraces({ client: facts, worker: this.name, cursor: settled.cursor, log });
       const leading = await Leading.prepare(
         {
           config,

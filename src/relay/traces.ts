@@ -12,6 +12,7 @@
 import type pg from 'pg';
 import { composites } from '../arrays.js';
 import { Later } from '../later.js';
+import type { Logger } from '../log.js';
 import type { Cursor } from '../outbox/cursor.js';
 
 /** `performance.timeOrigin + performance.now()` in milliseconds. */
@@ -40,6 +41,7 @@ export interface BatchTracesOptions {
   readonly worker: string;
   /** Where the term began to read. */
   readonly cursor: Cursor;
+  readonly log: Pick<Logger, 'debug'>;
 }
 
 export class BatchTraces {
@@ -69,7 +71,7 @@ export class BatchTraces {
   }
 
   private async write(): Promise<void> {
-    const { client, worker } = this.options;
+    const { client, worker, log } = this.options;
     const { entries } = this;
     this.entries = [];
     const sentAtMs = performance.timeOrigin + performance.now();
@@ -82,8 +84,9 @@ export class BatchTraces {
           ...[ago(readAtMs), ago(storedAtMs), ago(pushedAtMs)],
         ]),
       ]);
-    } catch {
-      // The connection is gone, or the disk is full: others will say so.
+    } catch (error) {
+      // The connection is gone, or the disk is full: others will say so louder.
+      log.debug({ err: error }, 'times of batches could not be written');
       this.entries = [nothing(this.last)];
     }
   }

@@ -19,6 +19,7 @@ import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, like, socialConfig, socialSql, testSecret } from '../support/social.js';
 
+const quiet = createLogger({ level: 'silent', name: 'test' });
 let database: TestDatabase;
 let client: pg.Client;
 let config: Config;
@@ -95,7 +96,7 @@ it('an event through the whole app: each step in its order, two sockets for her 
 describe('the batch of an event', () => {
   it('is the first whose cursor is past it, also where a page ends within a delta', async () => {
     const post = await addPost(database.pool, ada);
-    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()) });
+    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()), log: quiet });
     const seen = await snapshot();
     const ids: string[] = [];
     for (const user of [bo, cleo, ada]) {
@@ -120,14 +121,14 @@ describe('the batch of an event', () => {
     await like(database.pool, bo, await addPost(database.pool, ada));
     const id = await lastEvent();
     // Another relay had read it; this one begins after it.
-    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()) });
+    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()), log: quiet });
     traces.add(cursor(await snapshot()), { readAtMs: now(), storedAtMs: now(), pushedAtMs: now() });
     await traces.stop();
     expect(await timesOf(client, id)).toMatchObject({ read: null, stored: null, pushed: null, batches: null });
   });
 
   it('shares an entry with its neighbours where they come too fast', async () => {
-    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()) });
+    const traces = new BatchTraces({ client, worker: 'test', cursor: cursor(await snapshot()), log: quiet });
     for (let i = 0; i < mostEntries + 10; i++) {
       const at = now();
       traces.add(cursor(await snapshot()), { readAtMs: at, storedAtMs: at, pushedAtMs: at });
@@ -148,7 +149,7 @@ describe('sockets of a push', () => {
       ['one', 1],
       ['two', 3],
     ] as const) {
-      const traces = new PushTraces(database.pool, gateway);
+      const traces = new PushTraces(database.pool, gateway, quiet);
       traces.add(ada, 7, sockets);
       traces.add(bo, 7, 5);
       await traces.stop();
@@ -158,7 +159,7 @@ describe('sockets of a push', () => {
 
   it('are not known, instead of none, where pushes were too many to be kept, or it is too early to tell', async () => {
     const ago = (seconds: number): Date => new Date(Date.now() - seconds * 1_000);
-    const traces = new PushTraces(database.pool, 'one');
+    const traces = new PushTraces(database.pool, 'one', quiet);
     traces.add(ada, 1, 1);
     await traces.stop();
     await client.query(`update belfry.push_trace set at = at - interval '90 s', since = at - interval '90 s'`);
