@@ -11,30 +11,28 @@
 import type pg from 'pg';
 import type { Broker, Publication } from '../broker/broker.js';
 import type { Config } from '../config.js';
-import { BelfryError, messageOf, sqlState } from '../errors.js';
+import { BelfryError, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
-import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { Doorbell } from '../outbox/doorbell.js';
 import { OutboxReader } from '../outbox/reader.js';
-import type { Page } from '../outbox/reader.js';
 import { loadColumnTypes } from '../schema/columns.js';
-import { nextUnread, storeDead, storeTruncate } from './aside.js';
+import { nextUnread } from './aside.js';
 import { BatchProcessor } from './batch.js';
 import type { BatchConnections, BatchOutcome, Preparation } from './batch.js';
 import { mappedSources, WriterPlans } from './connections.js';
-import { DeadKeys, setAside } from './dead-keys.js';
+import { DeadKeys } from './dead-keys.js';
 import { blame } from './failures.js';
 import { FanOut } from './fan-out.js';
 import { nextDueMs } from './group-facts.js';
-import { eventTracesOf } from './observer.js';
 import type { RelayObserver } from './observer.js';
+import { PageWork, withRetries } from './page-work.js';
 import { PrivacyLoader } from './privacy-facts.js';
+import { Reading } from './reading.js';
+import type { PreparedPage } from './reading.js';
 import { eventsOf, resolveSql } from './resolve.js';
 import type { PageEvent, ResolvedRow } from './resolve.js';
-import { processPage } from './segments.js';
-import type { SegmentWork } from './segments.js';
 import type { BatchTraces } from './traces.js';
 
 /** How often a paused relay looks whether it may go on. */
@@ -52,9 +50,6 @@ const flushLimit = 1_000;
 /** In a backlog a due window may wait this long, since a further event of its group is likely to push it for nothing. */
 const flushPatienceMs = 2_000;
 
-/** A page that loses against others (deadlock, lock timeout) is tried this often before the term is given up. */
-const contentionRetries = 5;
-
 export interface Term {
   readonly term: string;
   /** Where the term before left off. */
@@ -64,11 +59,17 @@ export interface Term {
   paused(): boolean;
 }
 
-/** A page that was read, and what could be prepared for it. */
-interface PreparedPage {
-  readonly page: Page<ResolvedRow>;
-  readonly preparation: Preparation;
-  readonly readAtMs: number;
+/** What a term is made of. */
+interface Parts {
+  readonly processor: BatchProcessor;
+  readonly connections: BatchConnections;
+  /** Reads and resolves a page. */
+  readonly statement: (pageSelect: string) => string;
+  /** Names of the mapped sources. */
+  readonly sources: ReadonlySet<string>;
+  /** Null where later events of a dead letter's key need not wait. */
+  readonly deadKeys: DeadKeys | null;
+  readonly fanOut: FanOut;
 }
 
 /** Work of somebody else that waits for its turn. */
@@ -105,53 +106,53 @@ export class Leading {
   /** Where reading goes on. */
   cursor: Cursor;
 
-  private readonly batchConnections: BatchConnections;
   private stopping = false;
-  /** The last page left nothing behind, so the next read is likely to find nothing. */
-  private emptied = false;
-  /** Nothing had come meanwhile the last time that a page left nothing behind. */
-  private quiet = true;
   private dueAtMs: number | null = null;
-  private ahead: Promise<PreparedPage | null> | null = null;
-  private readAtMs = -Infinity;
   private readonly turns: Turn[] = [];
-  private deadKeys: DeadKeys | null = null;
+  private readonly reading: Reading;
+  private readonly work: PageWork;
   private ended = false;
 
   private constructor(
     private readonly options: LeadingOptions,
     readonly term: Term,
-    private readonly processor: BatchProcessor,
-    private readonly statement: (pageSelect: string) => string,
-    private readonly sources: ReadonlySet<string>,
-    private readonly pages: OutboxReader<ResolvedRow>,
-    private readonly fanOut: FanOut,
+    private readonly parts: Parts,
   ) {
     this.cursor = term.cursor;
-    const { facts, writer, ahead } = options;
-    this.batchConnections = {
-      reader: facts,
-      writer,
-      plans: new WriterPlans(writer),
-      ahead,
-      aheadPlans: new WriterPlans(ahead),
-    };
+    const { processor, connections, deadKeys, fanOut, statement } = parts;
+    const pages = new OutboxReader<ResolvedRow>({ client: options.reader, statement, limit: pageSize });
+    this.reading = new Reading(pages, (rows, ahead) =>
+      processor.prepare(connections, eventsOf(rows, parts.sources), ahead),
+    );
+    this.work = new PageWork({
+      ...{ options, term: term.term, processor, connections, deadKeys },
+      stored: (outcome) => this.stored(outcome),
+      truncated: () => fanOut.changed(),
+    });
   }
 
   /** Asks the database for what the statements are made of. Throws what Postgres says of SQL in the config. */
   static async prepare(options: LeadingOptions, term: Term): Promise<Leading> {
-    const { config, reader, facts, writer, broker } = options;
+    const { config, facts, writer, ahead, broker } = options;
     const types = await loadColumnTypes(facts, config);
     const privacy = await PrivacyLoader.create(facts, config, types);
     const sources = mappedSources(config);
-    const statement = resolveSql(sources, types);
-    const pages = new OutboxReader<ResolvedRow>({ client: reader, statement, limit: pageSize });
-    const names = new Set(sources.map(({ name }) => name));
     const processor = new BatchProcessor(config, privacy, broker);
-    const fanOut = new FanOut({ processor, reader: options.wide, sources: config.sources, types });
-    const leading = new Leading(options, term, processor, statement, names, pages, fanOut);
+    const leading = new Leading(options, term, {
+      processor,
+      connections: {
+        reader: facts,
+        writer,
+        plans: new WriterPlans(writer),
+        ahead,
+        aheadPlans: new WriterPlans(ahead),
+      },
+      statement: resolveSql(sources, types),
+      sources: new Set(sources.map(({ name }) => name)),
+      deadKeys: await DeadKeys.open(facts, config, sources),
+      fanOut: new FanOut({ processor, reader: options.wide, sources: config.sources, types }),
+    });
     leading.dueAtMs = await nextDueMs(writer);
-    leading.deadKeys = await DeadKeys.open(facts, config, sources);
     return leading;
   }
 
@@ -171,17 +172,17 @@ export class Leading {
       await this.options.chores(this);
       if (this.term.paused()) {
         // What was prepared for it would be judged by people as they were before the pause.
-        this.ahead = null;
+        this.reading.forgetAhead();
         // Not at the doorbell: a sleeper that reads nothing would make every writer ring.
         await new Promise((resolve) => setTimeout(resolve, pausedMs));
         continue;
       }
-      let prepared = await this.readIfAny();
+      let prepared = await this.read();
       if (prepared === null) {
-        this.emptied = true;
+        this.reading.emptied = true;
         const turn = this.turns.shift();
         if (turn !== undefined) await turn.take();
-        else if (!this.fanOut.pending) {
+        else if (!this.parts.fanOut.pending) {
           prepared = await this.waitForPage();
           if (prepared === null) this.options.rungForNothing?.();
         }
@@ -190,9 +191,9 @@ export class Leading {
       if (this.term.paused()) continue;
       const backlog = prepared !== null && prepared.page.count >= prepared.page.limit;
       if (prepared !== null) {
-        this.emptied = !backlog;
-        if (backlog) this.readAhead(prepared.page.next);
-        await this.processPage(prepared);
+        this.reading.emptied = !backlog;
+        if (backlog) this.reading.readAhead(prepared.page.next);
+        await this.process(prepared);
       }
       await this.flush(backlog);
       await this.stepWide();
@@ -207,35 +208,39 @@ export class Leading {
 
   /** For repairs, which write beside the batches. */
   publish(publications: readonly Publication[]): void {
-    this.processor.forget();
+    this.parts.processor.forget();
     this.options.broker.publish(publications);
   }
 
   /** Drops what was read ahead, unprocessed: what it was read with has changed. The cursor did not move. */
   forgetAhead(): void {
-    this.ahead = null;
+    this.reading.forgetAhead();
+  }
+
+  /** Whether there was something to read a moment ago. */
+  get busy(): boolean {
+    return this.reading.busy;
   }
 
   /** Processes events that stand in no outbox (repairs); the cursor stays where it is. */
   async inject(events: readonly PageEvent[]): Promise<void> {
-    await this.injectPrepared(this.processor.prepare(this.batchConnections, events));
+    const { processor, connections } = this.parts;
+    await this.injectPrepared(processor.prepare(connections, events));
   }
 
   /** Likewise, prepared by somebody else (replays). */
   async injectPrepared(preparation: Preparation): Promise<BatchOutcome> {
-    const outcome = await this.withRetries(() =>
-      this.processor.process(this.batchConnections, this.term.term, preparation, null),
-    );
-    if ((outcome.wide ?? 0) > 0) this.fanOut.changed();
-    this.dueBy(outcome.dueAtMs);
+    const { processor, connections, deadKeys } = this.parts;
+    const outcome = await withRetries(() => processor.process(connections, this.term.term, preparation, null));
+    this.stored(outcome);
     // Of a retry, which takes a dead letter away.
-    if (preparation.also !== undefined) this.deadKeys?.changed();
+    if (preparation.also !== undefined) deadKeys?.changed();
     return outcome;
   }
 
   /** Dead letters may have been retried or discarded: later events of their keys need no longer wait. */
   deadLettersChanged(): void {
-    this.deadKeys?.changed();
+    this.parts.deadKeys?.changed();
   }
 
   /**
@@ -260,23 +265,15 @@ export class Leading {
     });
   }
 
-  /** Whether there was something to read a moment ago. */
-  get busy(): boolean {
-    return now() - this.readAtMs < busyMs;
-  }
-
   /** Events that stand in the outbox, resolved as they would be now; nothing is stored. */
   async resolve(pageSelect: string): Promise<PageEvent[]> {
-    const { rows } = await this.options.facts.query<ResolvedRow>(this.statement(pageSelect));
-    return eventsOf(rows, this.sources);
+    const { rows } = await this.options.facts.query<ResolvedRow>(this.parts.statement(pageSelect));
+    return eventsOf(rows, this.parts.sources);
   }
 
   private async read(): Promise<PreparedPage | null> {
-    const { ahead } = this;
-    this.ahead = null;
     try {
-      // What was not there when it was read ahead may be there now.
-      return (await ahead) ?? (await this.readPage(this.pages, this.cursor));
+      return await this.reading.next(this.cursor);
     } catch (error) {
       if (blame(error) !== 'event') throw error;
       await this.readCarefully(error);
@@ -284,136 +281,16 @@ export class Leading {
     }
   }
 
-  /**
-   * After a page that emptied the outbox a cheap look comes first, while little comes; after a ring, in a steady stream,
-   * and within a backlog, the read itself.
-   */
-  private async readIfAny(): Promise<PreparedPage | null> {
-    if (this.emptied && this.quiet && this.ahead === null && !(await this.pages.hasUnread(this.cursor))) return null;
-    const prepared = await this.read();
-    if (this.emptied) this.quiet = prepared === null;
-    return prepared;
-  }
-
-  private async readPage(
-    pages: OutboxReader<ResolvedRow>,
-    cursor: Cursor,
-    ahead = false,
-  ): Promise<PreparedPage | null> {
-    const page = await pages.read(cursor);
-    if (page === null) return null;
-    const readAtMs = now();
-    this.readAtMs = readAtMs;
-    return {
-      page,
-      preparation: this.processor.prepare(this.batchConnections, eventsOf(page.rows, this.sources), ahead),
-      readAtMs,
-    };
-  }
-
-  private readAhead(cursor: Cursor): void {
-    this.ahead = this.readPage(this.pages, cursor, true);
-    // Looked at by the next read; a failure in between is not unhandled.
-    this.ahead.catch(() => undefined);
-  }
-
   private async waitForPage(): Promise<PreparedPage | null> {
     const untilDue = this.dueAtMs === null ? Infinity : Math.max(0, this.dueAtMs - Date.now());
-    const prepared = await this.options.doorbell.wait(() => this.readIfAny(), Math.min(untilDue, choresEveryMs));
-    this.emptied = prepared !== null;
+    const prepared = await this.options.doorbell.wait(() => this.read(), Math.min(untilDue, choresEveryMs));
+    this.reading.emptied = prepared !== null;
     return prepared;
   }
 
-  private async processPage({ page, preparation, readAtMs }: PreparedPage): Promise<void> {
-    const { events } = preparation;
-    const started = performance.now();
-    const outcomes: BatchOutcome[] = [];
-    await processPage(
-      this.segmentWork(outcomes, preparation),
-      events,
-      (id) => advanceWithin(page.cursor, page, id),
-      page.next,
-    );
-    this.cursor = page.next;
-    const { metrics, observer } = this.options;
-    metrics.eventsRead.inc(page.count);
-    metrics.batchSeconds.observe((performance.now() - started) / 1000);
-    const pushedAtMs = now();
-    this.options.traces.add(page.next, {
-      readAtMs,
-      storedAtMs: outcomes.at(-1)?.storedAtMs ?? pushedAtMs,
-      pushedAtMs,
-    });
-    const oldest = events[0]?.event.at.getTime();
-    if (oldest !== undefined) metrics.lagSeconds.set(Math.max(0, (Date.now() - oldest) / 1000));
-    observer.batch?.({
-      events: page.count,
-      traces: observer.wantsTraces === true ? eventTracesOf(events, readAtMs, outcomes.at(-1)?.storedAtMs, now()) : [],
-    });
-  }
-
-  private segmentWork(outcomes: BatchOutcome[], whole: Preparation): SegmentWork {
-    const { metrics, log } = this.options;
-    return {
-      process: async (events, cursor) => {
-        const parted = (await this.deadKeys?.part(events)) ?? null;
-        const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
-        let prepared = waits === null && events.length === whole.events.length ? whole : null;
-        const outcome = await this.withRetries(() => {
-          const preparation = prepared ?? this.processor.prepare(this.batchConnections, parted?.go ?? events);
-          prepared = null;
-          return this.processor.process(
-            this.batchConnections,
-            this.term.term,
-            waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
-            cursor,
-          );
-        });
-        parted?.stored();
-        if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');
-        outcomes.push(outcome);
-        if ((outcome.wide ?? 0) > 0) this.fanOut.changed();
-        this.dueBy(outcome.dueAtMs);
-        metrics.batches.inc();
-        metrics.publications.inc(outcome.publications.length);
-        for (const { rule } of outcome.verdicts) metrics.suppressed.inc({ rule });
-      },
-      truncate: (source, cursor) => this.truncate(source, cursor),
-      bury: (event, error, cursor) => this.bury(event.event.id, error, cursor),
-    };
-  }
-
-  private async withRetries<T>(work: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await work();
-      } catch (error) {
-        if (blame(error) !== 'contention' || attempt > contentionRetries) throw error;
-        await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
-      }
-    }
-  }
-
-  private async truncate(source: string, cursor: Cursor): Promise<void> {
-    const { writer, log } = this.options;
-    const epoch = await storeTruncate(writer, this.term.term, source, cursor);
-    this.fanOut.changed();
-    log.warn({ source, epoch }, 'a table was truncated: what came from it is withdrawn');
-    this.publish([
-      { to: 'control', kind: 'epoch', epoch },
-      { to: 'control', kind: 'resync', reason: 'truncated', userIds: null },
-    ]);
-  }
-
-  private async bury(eventId: string, error: unknown, cursor: Cursor | null): Promise<void> {
-    const { facts, writer, log, metrics } = this.options;
-    const source = await storeDead({ facts, writer }, this.term.term, eventId, error, cursor);
-    await this.deadKeys?.add(eventId);
-    metrics.deadLetters.inc();
-    log.error(
-      { event: eventId, source, sqlstate: sqlState(error), error: messageOf(error) },
-      'event set aside as a dead letter',
-    );
+  private async process(prepared: PreparedPage): Promise<void> {
+    await this.work.process(prepared);
+    this.cursor = prepared.page.next;
   }
 
   /**
@@ -423,17 +300,17 @@ export class Leading {
   private async readCarefully(cause: unknown): Promise<void> {
     const { reader, log } = this.options;
     log.warn({ error: messageOf(cause) }, 'a page could not be resolved: reading event by event');
-    const singles = new OutboxReader<ResolvedRow>({ client: reader, statement: this.statement, limit: 1 });
+    const singles = new OutboxReader<ResolvedRow>({ client: reader, statement: this.parts.statement, limit: 1 });
     for (let i = 0; i < pageSize && !this.stopping && this.term.trusted(); i++) {
       try {
-        const single = await this.readPage(singles, this.cursor);
+        const single = await this.reading.page(singles, this.cursor);
         if (single === null) return;
-        await this.processPage(single);
+        await this.process(single);
       } catch (error) {
         if (blame(error) !== 'event') throw error;
         const next = await nextUnread(reader, this.cursor);
         if (next === null) return;
-        await this.bury(next.id, error, next.cursor);
+        await this.work.bury(next.id, error, next.cursor);
         this.cursor = next.cursor;
       }
     }
@@ -441,10 +318,10 @@ export class Leading {
 
   /** A step of a wide event. One that an event is to blame for ends its job, as a dead letter; everything else goes on. */
   private async stepWide(): Promise<void> {
-    const { fanOut } = this;
+    const { fanOut, connections } = this.parts;
     if (!fanOut.pending || this.stopping || !this.term.trusted()) return;
     try {
-      const state = await this.withRetries(() => fanOut.step(this.batchConnections, this.term.term));
+      const state = await withRetries(() => fanOut.step(connections, this.term.term));
       if (state === 'waiting') {
         let timer: NodeJS.Timeout | undefined;
         const soon = new Promise<void>((resolve) => (timer = setTimeout(resolve, fetchingPollMs)));
@@ -457,7 +334,7 @@ export class Leading {
     } catch (error) {
       const { eventId } = fanOut;
       if (blame(error) !== 'event' || eventId === null) throw error;
-      await this.bury(eventId, error, null);
+      await this.work.bury(eventId, error, null);
       await fanOut.giveUp(this.options.writer, messageOf(error));
     }
   }
@@ -466,12 +343,16 @@ export class Leading {
     const patience = backlog ? flushPatienceMs : 0;
     if (this.dueAtMs === null || Date.now() < this.dueAtMs + patience) return;
     const { writer, metrics } = this.options;
-    const outcome = await this.withRetries(() =>
-      this.processor.flushDue(this.batchConnections, this.term.term, flushLimit),
-    );
+    const { processor, connections } = this.parts;
+    const outcome = await withRetries(() => processor.flushDue(connections, this.term.term, flushLimit));
     metrics.publications.inc(outcome?.publications.length ?? 0);
     if (outcome?.full === true) return;
     this.dueAtMs = await nextDueMs(writer);
+  }
+
+  private stored(outcome: BatchOutcome): void {
+    if ((outcome.wide ?? 0) > 0) this.parts.fanOut.changed();
+    this.dueBy(outcome.dueAtMs);
   }
 
   private dueBy(atMs: number | null): void {
@@ -479,12 +360,5 @@ export class Leading {
   }
 }
 
-/** Live traffic counts as going on for so long after the last event. */
-const busyMs = 1_000;
-
 /** How often a sleeping leader looks after itself: lost events, new partitions. */
 export const choresEveryMs = 30_000;
-
-function now(): number {
-  return performance.timeOrigin + performance.now();
-}

@@ -1,0 +1,137 @@
+/**
+ * What a leader does with a page: its parts in order (segments.ts), what waits for a dead letter, what is set aside, and what is
+ * told of it afterwards.
+ *
+ * What must hold: every part moves the cursor in the transaction that stores it; a part that loses against others (deadlock, lock
+ * timeout) is tried again, and nothing else is.
+ */
+
+import { messageOf, sqlState } from '../errors.js';
+import { advanceWithin } from '../outbox/cursor.js';
+import type { Cursor } from '../outbox/cursor.js';
+import { storeDead, storeTruncate } from './aside.js';
+import type { BatchConnections, BatchOutcome, BatchProcessor, Preparation } from './batch.js';
+import { setAside } from './dead-keys.js';
+import type { DeadKeys } from './dead-keys.js';
+import { blame } from './failures.js';
+import type { LeadingOptions } from './leading.js';
+import { eventTracesOf } from './observer.js';
+import type { PreparedPage } from './reading.js';
+import { processPage } from './segments.js';
+import type { SegmentWork } from './segments.js';
+
+/** What loses against others (deadlock, lock timeout) is tried this often before the term is given up. */
+const contentionRetries = 5;
+
+export interface PageWorkOptions {
+  readonly options: Pick<LeadingOptions, 'facts' | 'writer' | 'broker' | 'log' | 'metrics' | 'observer' | 'traces'>;
+  readonly term: string;
+  readonly processor: BatchProcessor;
+  readonly connections: BatchConnections;
+  /** Null where later events of a dead letter's key need not wait. */
+  readonly deadKeys: DeadKeys | null;
+  /** A part is stored: windows may be due, jobs of wide events may have been opened. */
+  readonly stored: (outcome: BatchOutcome) => void;
+  /** A table was truncated: jobs of wide events may be gone. */
+  readonly truncated: () => void;
+}
+
+export class PageWork {
+  constructor(private readonly work: PageWorkOptions) {}
+
+  /** Throws only what no event is to blame for. */
+  async process({ page, preparation, readAtMs }: PreparedPage): Promise<void> {
+    const { events } = preparation;
+    const started = performance.now();
+    const outcomes: BatchOutcome[] = [];
+    await processPage(
+      this.segmentWork(outcomes, preparation),
+      events,
+      (id) => advanceWithin(page.cursor, page, id),
+      page.next,
+    );
+    const { metrics, observer, traces } = this.work.options;
+    metrics.eventsRead.inc(page.count);
+    metrics.batchSeconds.observe((performance.now() - started) / 1000);
+    const pushedAtMs = now();
+    traces.add(page.next, { readAtMs, storedAtMs: outcomes.at(-1)?.storedAtMs ?? pushedAtMs, pushedAtMs });
+    const oldest = events[0]?.event.at.getTime();
+    if (oldest !== undefined) metrics.lagSeconds.set(Math.max(0, (Date.now() - oldest) / 1000));
+    observer.batch?.({
+      events: page.count,
+      traces: observer.wantsTraces === true ? eventTracesOf(events, readAtMs, outcomes.at(-1)?.storedAtMs, now()) : [],
+    });
+  }
+
+  /** Sets an event aside with what was said of it; `cursor` null leaves the cursor where it is. */
+  async bury(eventId: string, error: unknown, cursor: Cursor | null): Promise<void> {
+    const { options, term, deadKeys } = this.work;
+    const { facts, writer, log, metrics } = options;
+    const source = await storeDead({ facts, writer }, term, eventId, error, cursor);
+    await deadKeys?.add(eventId);
+    metrics.deadLetters.inc();
+    log.error(
+      { event: eventId, source, sqlstate: sqlState(error), error: messageOf(error) },
+      'event set aside as a dead letter',
+    );
+  }
+
+  private segmentWork(outcomes: BatchOutcome[], whole: Preparation): SegmentWork {
+    const { options, term, processor, connections, deadKeys, stored } = this.work;
+    const { metrics, log } = options;
+    return {
+      process: async (events, cursor) => {
+        const parted = (await deadKeys?.part(events)) ?? null;
+        const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
+        let prepared = waits === null && events.length === whole.events.length ? whole : null;
+        const outcome = await withRetries(() => {
+          const preparation = prepared ?? processor.prepare(connections, parted?.go ?? events);
+          prepared = null;
+          return processor.process(
+            connections,
+            term,
+            waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
+            cursor,
+          );
+        });
+        parted?.stored();
+        if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');
+        outcomes.push(outcome);
+        stored(outcome);
+        metrics.batches.inc();
+        metrics.publications.inc(outcome.publications.length);
+        for (const { rule } of outcome.verdicts) metrics.suppressed.inc({ rule });
+      },
+      truncate: (source, cursor) => this.truncate(source, cursor),
+      bury: (event, error, cursor) => this.bury(event.event.id, error, cursor),
+    };
+  }
+
+  private async truncate(source: string, cursor: Cursor): Promise<void> {
+    const { options, term, processor, truncated } = this.work;
+    const epoch = await storeTruncate(options.writer, term, source, cursor);
+    truncated();
+    options.log.warn({ source, epoch }, 'a table was truncated: what came from it is withdrawn');
+    processor.forget();
+    options.broker.publish([
+      { to: 'control', kind: 'epoch', epoch },
+      { to: 'control', kind: 'resync', reason: 'truncated', userIds: null },
+    ]);
+  }
+}
+
+/** Again, where it lost against others. */
+export async function withRetries<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (blame(error) !== 'contention' || attempt > contentionRetries) throw error;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
+    }
+  }
+}
+
+function now(): number {
+  return performance.timeOrigin + performance.now();
+}
