@@ -117,6 +117,7 @@ export class Leading {
   private readonly turns: Turn[] = [];
   private deadKeys: DeadKeys | null = null;
   private ended = false;
+  private changes = 0;
 
   private constructor(
     private readonly options: LeadingOptions,
@@ -207,6 +208,7 @@ export class Leading {
 
   /** For repairs, which write beside the batches. */
   publish(publications: readonly Publication[]): void {
+    this.changes += 1;
     this.processor.forget();
     this.options.broker.publish(publications);
   }
@@ -218,6 +220,7 @@ export class Leading {
 
   /** Processes events that stand in no outbox (repairs); the cursor stays where it is. */
   async inject(events: readonly PageEvent[]): Promise<void> {
+    this.changes += 1;
     await this.injectPrepared(this.processor.prepare(this.batchConnections, events));
   }
 
@@ -258,6 +261,11 @@ export class Leading {
       });
       this.options.doorbell.wake();
     });
+  }
+
+  /** Another number whenever anything but a replay changed what people have: what was read before that may hold no longer. */
+  get moved(): number {
+    return this.changes;
   }
 
   /** Whether there was something to read a moment ago. */
@@ -326,6 +334,7 @@ export class Leading {
 
   private async processPage({ page, preparation, readAtMs }: PreparedPage): Promise<void> {
     const { events } = preparation;
+    this.changes += 1;
     const started = performance.now();
     const outcomes: BatchOutcome[] = [];
     await processPage(
