@@ -112,6 +112,7 @@ export class Leading {
   private readonly reading: Reading;
   private readonly work: PageWork;
   private ended = false;
+  private changes = 0;
 
   private constructor(
     private readonly options: LeadingOptions,
@@ -208,6 +209,7 @@ export class Leading {
 
   /** For repairs, which write beside the batches. */
   publish(publications: readonly Publication[]): void {
+    this.changes += 1;
     this.parts.processor.forget();
     this.options.broker.publish(publications);
   }
@@ -215,6 +217,11 @@ export class Leading {
   /** Drops what was read ahead, unprocessed: what it was read with has changed. The cursor did not move. */
   forgetAhead(): void {
     this.reading.forgetAhead();
+  }
+
+  /** Another number whenever anything but a replay changed what people have: what was read before that may hold no longer. */
+  get moved(): number {
+    return this.changes;
   }
 
   /** Whether there was something to read a moment ago. */
@@ -225,6 +232,7 @@ export class Leading {
   /** Processes events that stand in no outbox (repairs); the cursor stays where it is. */
   async inject(events: readonly PageEvent[]): Promise<void> {
     const { processor, connections } = this.parts;
+    this.changes += 1;
     await this.injectPrepared(processor.prepare(connections, events));
   }
 
@@ -289,6 +297,7 @@ export class Leading {
   }
 
   private async process(prepared: PreparedPage): Promise<void> {
+    this.changes += 1;
     await this.work.process(prepared);
     this.cursor = prepared.page.next;
   }

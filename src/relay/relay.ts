@@ -29,7 +29,7 @@ import { blame } from './failures.js';
 import type { Blame } from './failures.js';
 import { Leading } from './leading.js';
 import type { RelayObserver } from './observer.js';
-import type { ReplayHost } from './replay/replay.js';
+import type { ReplayHost } from './replay/host.js';
 import { Retention } from './retention.js';
 import { leaseApplication } from './replay/alone.js';
 import { ReplayWork } from './replay/work.js';
@@ -286,7 +286,12 @@ export class Relay {
 function hostOf(leading: Leading): ReplayHost {
   return {
     term: leading.term.term,
-    process: (preparation) => leading.whenIdle(() => leading.injectPrepared(preparation)),
+    process: (prepare) =>
+      leading.whenIdle(async () => {
+        const preparation = await prepare();
+        return preparation === null ? null : await leading.injectPrepared(preparation);
+      }),
+    moved: () => leading.moved,
     busy: () => leading.busy,
     publish: (publications) => leading.publish(publications),
   };

@@ -17,7 +17,9 @@ import { PrivacyLoader } from '../../src/relay/privacy-facts.js';
 import { boundOf } from '../../src/relay/replay/page.js';
 import type { ReplayMode } from '../../src/relay/replay/plan.js';
 import { Replay } from '../../src/relay/replay/replay.js';
-import type { ReplayCounts, ReplayHost } from '../../src/relay/replay/replay.js';
+import type { ReplayHost } from '../../src/relay/replay/host.js';
+import type { JobRun, ReplayCounts } from '../../src/relay/replay/replay.js';
+import { DeadRetry } from '../../src/relay/replay/retry.js';
 import { eventsOf, resolveSql } from '../../src/relay/resolve.js';
 import type { ResolvedRow } from '../../src/relay/resolve.js';
 import { mappedSources, WriterPlans, writerSession } from '../../src/relay/connections.js';
@@ -48,6 +50,9 @@ class Recorder implements Broker {
   }
 }
 
+/** Called when a replay has read and decided, and its turn to store begins: what else may happen meanwhile. */
+export type BeforeTurn = () => Promise<void>;
+
 export interface Batches {
   readonly config: Config;
   readonly inbox: PostgresInbox;
@@ -59,7 +64,9 @@ export interface Batches {
   run(pageSize?: number, ahead?: boolean): Promise<number>;
   flush(): Promise<void>;
   /** What `belfry replay` does with everything since then, in one go; `busy`: beside live traffic. */
-  replay(mode: ReplayMode, since: Date, busy?: boolean): Promise<Readonly<ReplayCounts>>;
+  replay(mode: ReplayMode, since: Date, busy?: boolean, before?: BeforeTurn): Promise<Readonly<ReplayCounts>>;
+  /** What a retry of all dead letters does. */
+  retry(before?: BeforeTurn): Promise<Readonly<ReplayCounts>>;
   /** Works off wide events to their end, or this many steps; returns how many recipients each took. */
   fanOut(steps?: number): Promise<number[]>;
   stop(): Promise<void>;
@@ -100,6 +107,30 @@ export async function startBatches(database: TestDatabase, configText: string, c
     if (rows[0] === undefined) throw new Error('no relay row');
     return rows[0];
   };
+  let moved = 0;
+  const work = async (run: JobRun, busy: boolean, before: BeforeTurn): Promise<Readonly<ReplayCounts>> => {
+    const host: ReplayHost = {
+      term: await term(),
+      async process(prepare) {
+        await before();
+        const preparation = await prepare();
+        if (preparation === null) return null;
+        const outcome = await processor.process(connections, host.term, preparation, null);
+        if ((outcome.wide ?? 0) > 0) fan.changed();
+        return outcome;
+      },
+      moved: () => moved,
+      busy: () => busy,
+      publish: (publications) => broker.publish(publications),
+    };
+    try {
+      for (let after: string | null = '0'; after !== null;) after = await run.step(host, after, 1_000);
+      await run.settle(host);
+      return run.counts;
+    } finally {
+      await run.close();
+    }
+  };
   return {
     config,
     inbox: new PostgresInbox(database.pool, config, types),
@@ -122,6 +153,7 @@ export async function startBatches(database: TestDatabase, configText: string, c
       for (let next = await read(await cursorOf(), false); next !== null;) {
         const { step, count, preparation } = next;
         const early = prepareAhead ? await read(step, true) : null;
+        moved += 1;
         const outcome = await processor.process(connections, await term(), preparation, step);
         if ((outcome.wide ?? 0) > 0) fan.changed();
         events += count;
@@ -132,26 +164,13 @@ export async function startBatches(database: TestDatabase, configText: string, c
     async flush() {
       await processor.flushDue(connections, await term(), 1000);
     },
-    async replay(mode, since, busy = false) {
+    async replay(mode, since, busy = false, before = () => Promise.resolve()) {
       const bound = await boundOf(writer);
       const replay = await Replay.open(database.url, config, { mode, filter: { since }, bound, dryRun: false });
-      const host: ReplayHost = {
-        term: await term(),
-        async process(preparation) {
-          const outcome = await processor.process(connections, host.term, preparation, null);
-          if ((outcome.wide ?? 0) > 0) fan.changed();
-          return outcome;
-        },
-        busy: () => busy,
-        publish: (publications) => broker.publish(publications),
-      };
-      try {
-        for (let after: string | null = '0'; after !== null;) after = await replay.step(host, after, 1_000);
-        await replay.settle(host);
-        return replay.counts;
-      } finally {
-        await replay.close();
-      }
+      return await work(replay, busy, before);
+    },
+    async retry(before = () => Promise.resolve()) {
+      return await work(await DeadRetry.open(database.url, config, {}), false, before);
     },
     async fanOut(steps = Infinity) {
       const sizes: number[] = [];

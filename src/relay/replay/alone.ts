@@ -84,7 +84,12 @@ export async function workAlone({ config, log, signal, wanted }: AloneOptions): 
     work = new ReplayWork({ config, url, client: facts, worker: name, log });
     work.start({
       term: leadership.term,
-      process: (preparation) => processor.process(connections, leadership.term, preparation, null),
+      process: async (prepare) => {
+        const preparation = await prepare();
+        return preparation === null ? null : await processor.process(connections, leadership.term, preparation, null);
+      },
+      // Nothing live is processed meanwhile.
+      moved: () => 0,
       busy: () => false,
       publish: publish.bind(broker),
     });

@@ -7,6 +7,7 @@
  *   capture are there. A row that is gone (or for which `when` no longer holds) brings nobody anything.
  * - What everybody of an event has is recognised by the event's key in the statement that reads it, before any rule is asked; it is
  *   counted there and does not travel.
+ * - What is live moves on after a page was read. What is then to be stored is read `again`, in the turn in which it is stored.
  * - Dead letters are left out: `belfry dead-letter retry` is for them, since their counters were never moved.
  */
 
@@ -77,9 +78,19 @@ export class ReplayPages {
 
   /** At most `limit` events after this id. Throws what Postgres says, also of a value that does not fit. */
   async read(afterId: string, limit: number): Promise<ReplayedPage> {
+    return await this.readWhere(this.client, `o.id > ${BigInt(afterId)}`, limit);
+  }
+
+  /** Those of these events that may bring something now. */
+  async again(client: pg.ClientBase, ids: readonly string[]): Promise<readonly PageEvent[]> {
+    const chosen = `o.id = any('{${ids.map((id) => String(BigInt(id))).join(',')}}'::bigint[])`;
+    return (await this.readWhere(client, chosen, ids.length)).events;
+  }
+
+  private async readWhere(client: pg.ClientBase, which: string, limit: number): Promise<ReplayedPage> {
     const outbox = `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o
-      where o.id > ${BigInt(afterId)} and ${this.where} order by o.id limit ${limit}) p`;
-    const { rows } = await this.client.query<RecognisedRow>(
+      where ${which} and ${this.where} order by o.id limit ${limit}) p`;
+    const { rows } = await client.query<RecognisedRow>(
       this.statement(presentRows(outbox, this.config.sources, this.types)),
     );
     const { all_last: last = null, all_count: count = 0, already = 0 } = rows[0] ?? {};

@@ -3,7 +3,7 @@
  *
  * What must hold:
  * - Whoever leads stores (`ReplayHost`), between its own batches, so that live events and replayed ones never change a notification
- *   at the same time; a term that is over stores nothing.
+ *   at the same time, and what is stored holds then; a term that is over stores nothing.
  * - Repeating a page does no harm: what a person has is known by the event's key. So a crash costs at most a page done twice.
  * - Live traffic comes first. While there is some, everything is decided on connections of the replay's own first, and only what
  *   has to be stored is, in pieces so small that nobody notices.
@@ -13,7 +13,6 @@
 
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
-import type { Publication } from '../../broker/broker.js';
 import { MemoryBroker } from '../../broker/memory.js';
 import type { Config } from '../../config.js';
 import { messageOf, sqlState } from '../../errors.js';
@@ -26,23 +25,16 @@ import { WriterPlans, writerSession } from '../connections.js';
 import { blame } from '../failures.js';
 import type { OutboxFilter } from '../filter.js';
 import { PrivacyLoader } from '../privacy-facts.js';
+import type { Plan } from '../plan.js';
 import type { PageEvent } from '../resolve.js';
+import { connectForTurns, storeFresh } from './host.js';
+import type { ReplayHost } from './host.js';
 import { ReplayPages, replaySession } from './page.js';
 import type { Bound, ReplayedPage } from './page.js';
 import { ReplayPlanner } from './plan.js';
 import type { ReplayMode } from './plan.js';
 import { WideCounter } from './wide.js';
 import type { WideCounts } from './wide.js';
-
-/** Who stores: the leader. */
-export interface ReplayHost {
-  readonly term: string;
-  /** Stores and publishes. Throws what BatchProcessor.process throws; contention has been retried. */
-  process(preparation: Preparation): Promise<BatchOutcome>;
-  /** Whether there was live traffic a moment ago. */
-  busy(): boolean;
-  publish(publications: readonly Publication[]): void;
-}
 
 export interface ReplayCounts {
   /** Events. */
@@ -98,53 +90,59 @@ export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
 /** Events stored in one transaction while there is live traffic. */
 const busyPiece = 25;
 
+interface ReadPage {
+  readonly page: ReplayedPage;
+  /** By what the host had done before. */
+  readonly moved: number;
+}
+
 export class Replay implements JobRun {
   readonly counts: ReplayCounts = { ...noCounts };
   lastError: string | null = null;
 
   /** What a dry run would have delivered, since nothing is stored that would tell. */
   private readonly counted = new Set<number>();
-  private ahead: { readonly afterId: string; readonly page: Promise<ReplayedPage> } | null = null;
+  private ahead: { readonly afterId: string; readonly page: Promise<ReadPage> } | null = null;
 
   private constructor(
     private readonly config: Config,
     private readonly task: ReplayTask,
     private readonly pages: ReplayPages,
     private readonly planner: ReplayPlanner,
+    private readonly inTurn: { readonly client: pg.Client; readonly planner: ReplayPlanner },
     private readonly judge: BatchProcessor,
     private readonly wide: WideCounter,
     private readonly connections: Pick<BatchConnections, 'writer' | 'plans'>,
     private readonly ended: () => Promise<void>,
   ) {}
 
-  /** Opens two connections, which `close` ends. Throws what `connect` throws and what Postgres says of SQL in the config. */
+  /** Opens three connections, which `close` ends. Throws what `connect` throws and what Postgres says of SQL in the config. */
   static async open(url: string, config: Config, task: ReplayTask): Promise<Replay> {
     const opened: pg.Client[] = [];
     const close = async (): Promise<void> => {
       await Promise.all(opened.map((client) => client.end().catch(() => undefined)));
     };
-    const open = async (session: Readonly<Record<string, string>>): Promise<pg.Client> => {
-      const client = await connect(url, { applicationName: 'belfry replay', session });
+    const open = async (connecting: Promise<pg.Client>): Promise<pg.Client> => {
+      const client = await connecting;
       opened.push(client);
       return client;
     };
     try {
-      const reader = await open(replaySession);
-      const writer = await open(writerSession);
+      const applicationName = 'belfry replay';
+      const reader = await open(connect(url, { applicationName, session: replaySession }));
+      const writer = await open(connect(url, { applicationName, session: writerSession }));
+      const turns = await open(connectForTurns(url, applicationName));
       const types = await loadColumnTypes(reader, config);
       const privacy = await PrivacyLoader.create(reader, config, types);
-      const planner = new ReplayPlanner({
-        config,
-        privacy,
-        client: reader,
-        mode: task.mode,
-        onlyUser: task.mode === 'rebuild' ? (task.filter.user ?? null) : null,
-      });
+      const onlyUser = task.mode === 'rebuild' ? (task.filter.user ?? null) : null;
+      const planning = { config, privacy, mode: task.mode, onlyUser };
+      const planner = new ReplayPlanner({ ...planning, client: reader });
+      const inTurn = { client: turns, planner: new ReplayPlanner({ ...planning, client: turns }) };
       const pages = new ReplayPages(reader, config, types, task.filter, task.bound, task.mode === 'deliver');
       const judge = new BatchProcessor(config, privacy, new MemoryBroker());
       const connections = { reader, writer, plans: new WriterPlans(writer) };
       const wide = new WideCounter(judge, connections, config, types);
-      return new Replay(config, task, pages, planner, judge, wide, connections, close);
+      return new Replay(config, task, pages, planner, inTurn, judge, wide, connections, close);
     } catch (error) {
       await close();
       throw error;
@@ -177,21 +175,26 @@ export class Replay implements JobRun {
   async step(host: ReplayHost | null, afterId: string, limit: number): Promise<string | null> {
     const ahead = this.ahead?.afterId === afterId ? this.ahead.page : null;
     this.ahead = null;
-    const page = await (ahead ?? this.read(afterId, limit));
+    const { page, moved } = await (ahead ?? this.readPage(host, afterId, limit));
     this.counts.processed += page.count;
     this.counts.already += page.already;
-    const work = this.part(host, page.events);
-    if (page.next !== null) this.readAhead(page.next, limit);
+    const work = this.part(host, page.events, moved);
+    if (page.next !== null) this.readAhead(host, page.next, limit);
     await work;
     return page.next;
   }
 
   /** While a page is stored the next one is read, nothing more than that. */
-  private readAhead(afterId: string, limit: number): void {
-    const page = this.read(afterId, limit);
+  private readAhead(host: ReplayHost | null, afterId: string, limit: number): void {
+    const page = this.readPage(host, afterId, limit);
     // Looked at by the next step; a failure in between is not unhandled.
     page.catch(() => undefined);
     this.ahead = { afterId, page };
+  }
+
+  private async readPage(host: ReplayHost | null, afterId: string, limit: number): Promise<ReadPage> {
+    const moved = host?.moved() ?? 0;
+    return { page: await this.read(afterId, limit), moved };
   }
 
   private async read(afterId: string, limit: number): Promise<ReplayedPage> {
@@ -207,24 +210,34 @@ export class Replay implements JobRun {
   }
 
   /** Halves a part that fails until the event that is to blame stands alone. */
-  private async part(host: ReplayHost | null, events: readonly PageEvent[], judged = false): Promise<void> {
+  private async part(
+    host: ReplayHost | null,
+    events: readonly PageEvent[],
+    moved: number,
+    judged = false,
+  ): Promise<void> {
     if (events.length === 0) return;
     try {
-      await this.process(host, events, judged);
+      await this.process(host, events, moved, judged);
     } catch (error) {
       if (blame(error) !== 'event') throw error;
       if (events.length === 1) return this.failed(error);
       const middle = events.length >> 1;
-      await this.part(host, events.slice(0, middle), judged);
-      await this.part(host, events.slice(middle), judged);
+      await this.part(host, events.slice(0, middle), moved, judged);
+      await this.part(host, events.slice(middle), moved, judged);
     }
   }
 
-  private async process(host: ReplayHost | null, events: readonly PageEvent[], judged: boolean): Promise<void> {
+  private async process(
+    host: ReplayHost | null,
+    events: readonly PageEvent[],
+    moved: number,
+    judged: boolean,
+  ): Promise<void> {
     const { preparation, announced, told } = await this.planner.prepare(events);
     if (host !== null && (judged || !host.busy())) {
       const wide = await this.wide.count(await this.judge.wideSteps(this.connections, preparation.plan), told);
-      await this.store(host, preparation, announced);
+      await this.store(host, moved, preparation, announced);
       return this.add(wide);
     }
     const { batch, wide } = await this.judge.judge(this.connections, preparation);
@@ -244,7 +257,7 @@ export class Replay implements JobRun {
       this.add(await this.wide.count([], told));
     }
     for (let from = 0; from < rest.length; from += busyPiece)
-      await this.part(host, rest.slice(from, from + busyPiece), true);
+      await this.part(host, rest.slice(from, from + busyPiece), moved, true);
   }
 
   private add({ delivered, suppressed, already, withdrawn }: WideCounts): void {
@@ -262,15 +275,20 @@ export class Replay implements JobRun {
     this.counts.withdrawn += batch.removed.length;
   }
 
-  private async store(host: ReplayHost, preparation: Preparation, announced: number): Promise<void> {
-    const { plan } = preparation;
-    if (plan.steps.length === 0 && plan.announcements.length === 0) {
+  private async store(host: ReplayHost, moved: number, preparation: Preparation, announced: number): Promise<void> {
+    let stored = { preparation, announced };
+    const isEmpty = ({ steps, announcements }: Plan): boolean => steps.length === 0 && announcements.length === 0;
+    if (isEmpty(preparation.plan)) {
       this.counts.already += announced;
       return;
     }
-    const outcome = await host.process(preparation);
-    this.counts.delivered += outcome.deliveries + plan.announcements.length;
-    this.counts.already += announced;
+    const ids = preparation.events.map(({ event }) => event.id);
+    const outcome = await storeFresh(host, moved, preparation, async () => {
+      stored = await this.inTurn.planner.prepare(await this.pages.again(this.inTurn.client, ids));
+      return stored.preparation;
+    });
+    this.counts.delivered += outcome.deliveries + stored.preparation.plan.announcements.length;
+    this.counts.already += stored.announced;
     this.counts.withdrawn += outcome.withdrawn;
     this.countVerdicts(outcome.verdicts);
   }

@@ -12,7 +12,6 @@ import type pg from 'pg';
 import { MemoryBroker } from '../../broker/memory.js';
 import type { Config } from '../../config.js';
 import { messageOf, sqlState } from '../../errors.js';
-import { connect } from '../../postgres.js';
 import { loadColumnTypes } from '../../schema/columns.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import { BatchProcessor } from '../batch.js';
@@ -26,9 +25,11 @@ import { eventsOf, resolveSql } from '../resolve.js';
 import type { PageEvent, ResolvedRow } from '../resolve.js';
 import type { JobFilter } from './jobs.js';
 import { presentRows } from './page.js';
+import { connectForTurns, storeFresh } from './host.js';
+import type { ReplayHost } from './host.js';
 import { ReplayPlanner } from './plan.js';
 import { noCounts } from './replay.js';
-import type { JobRun, ReplayHost } from './replay.js';
+import type { JobRun } from './replay.js';
 
 /** A dead letter is tried again by itself after 30 s, 2 min, 8 min, …, at most every 6 h, until it was tried so often. */
 export const retries = { attempts: 8, firstSeconds: 30, factor: 4, longestSeconds: 21_600 } as const;
@@ -96,7 +97,7 @@ export class DeadRetry implements JobRun {
   ) {}
 
   static async open(url: string, config: Config, filter: JobFilter): Promise<DeadRetry> {
-    const client = await connect(url, { applicationName: 'belfry retry' });
+    const client = await connectForTurns(url, 'belfry retry');
     try {
       const types = await loadColumnTypes(client, config);
       const privacy = await PrivacyLoader.create(client, config, types);
@@ -139,7 +140,9 @@ export class DeadRetry implements JobRun {
     if (id === undefined || host === null) return null;
     this.counts.processed += 1;
     try {
-      const outcome = await host.process(await this.prepare(id));
+      const moved = host.moved();
+      const preparation = await this.prepare(id);
+      const outcome = await storeFresh(host, moved, preparation, () => this.prepare(id));
       this.counts.delivered += outcome.deliveries;
       this.counts.withdrawn += outcome.withdrawn;
       const already = outcome.verdicts.filter(({ rule }) => rule === 'duplicate').length;

@@ -10,12 +10,13 @@ import { messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { connect } from '../../postgres.js';
 import { blame } from '../failures.js';
+import type { ReplayHost } from './host.js';
 import { fingerprint, nextJob, saveJob, takeJob } from './jobs.js';
 import type { Job, JobFilter, JobState } from './jobs.js';
 import { boundOf } from './page.js';
 import type { ReplayMode } from './plan.js';
 import { pageEvents, Replay } from './replay.js';
-import type { JobRun, ReplayCounts, ReplayHost } from './replay.js';
+import type { JobRun, ReplayCounts } from './replay.js';
 import { DeadRetry } from './retry.js';
 
 export interface ReplayWorkOptions {
@@ -232,6 +233,10 @@ class GuardedHost implements ReplayHost {
 
   publish(...publications: Parameters<ReplayHost['publish']>): void {
     this.host.publish(...publications);
+  }
+
+  moved(): number {
+    return this.host.moved();
   }
 
   async process(...args: Parameters<ReplayHost['process']>): ReturnType<ReplayHost['process']> {
