@@ -155,7 +155,7 @@ export async function play(database: TestDatabase, batches: Batches, history: Hi
   await stage.frames('a window that ends afterwards');
   await stage.stored(standing, 'what happened afterwards');
   for (const mode of ['deliver', 'rebuild'] as const) {
-    await batches.replay(mode, since);
+    await batches.replay(mode, { since });
     await stage.frames(`replay, ${mode}`);
     await stage.stored(standing, `replay, ${mode}`);
   }
