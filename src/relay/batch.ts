@@ -245,7 +245,7 @@ export class BatchProcessor {
         const rules = questions[i]?.map(({ source, delivery }) => suppressedBy(source, delivery, privacy)) ?? [];
         // One of those it shows is enough, and so is somebody who does not fit into the sample.
         const others = group.actorCount > group.actors.length;
-        const wanted = rules.some((rule) => rule === null || rule === 'self' || (others && ofActor.has(rule)));
+        const wanted = rules.some((rule) => rule === null || (others && ofActor.has(rule)));
         if (wanted) aggregation.flush(group.id);
         else aggregation.silence(group.id);
       });

@@ -42,6 +42,8 @@ export interface DeliverStep {
   readonly unresolved: boolean;
   /** More recipients than a batch takes: none is listed. */
   readonly wide: boolean;
+  /** The row has more recipients than those listed, too many to look at what they have. */
+  readonly alone: boolean;
 }
 
 export interface RetractStep {
@@ -252,6 +254,7 @@ function deliverStep(
     ...how,
     unresolved: isOne(source) && side.recipients.length === 0 && side.wide !== true,
     wide: side.wide === true,
+    alone: side.alone === true,
   };
 }
 
@@ -287,6 +290,7 @@ function notifyStep(event: OtherEvent): DeliverStep {
     ifHeld: false,
     unresolved: false,
     wide: false,
+    alone: false,
   };
 }
 

@@ -3,7 +3,7 @@
 import type { Config } from '../config.js';
 import type { GroupFact } from '../rules/aggregate.js';
 import type { GroupQuestions } from './group-facts.js';
-import type { DeliverStep, Plan } from './plan.js';
+import type { DeliverStep, Plan, Step } from './plan.js';
 import type { Question } from './privacy-facts.js';
 
 /** What `threadMutes.kind` may mean: itself, or where it is a column, the kinds of all objects. */
@@ -64,13 +64,19 @@ export function groupQuestionsOf(plan: Plan, recipients: readonly string[] | nul
         actorId: step.actorId,
       })),
     ),
-    rows: recipients === null ? plan.steps : [],
-    shares: recipients === null ? [] : plan.steps.flatMap((step) => recipients.map((userId) => ({ ...step, userId }))),
+    rows: recipients === null ? plan.steps.filter((step) => aloneIn(step) === null) : [],
+    shares: plan.steps.flatMap((step) => (recipients ?? aloneIn(step) ?? []).map((userId) => ({ ...step, userId }))),
     mayBeHeld: plan.steps.filter((step) => step.kind === 'retract' || step.ifHeld),
     between: [...plan.blocked, ...plan.muted].map(([userId, actorId]) => ({ userId, actorId })),
     // Only those whose value a channel event carries; all others are moved by what they move.
     counters: plan.notes.map(({ source, side }) => ({ source: source.name, objectId: side.objectId ?? '' })),
   };
+}
+
+/** Whom alone a step of a row that others have too is about; null for all of them. */
+function aloneIn(step: Step): readonly string[] | null {
+  if (step.kind === 'retract') return step.onlyUser === undefined ? null : [step.onlyUser];
+  return step.alone ? step.recipients : null;
 }
 
 export function deliveryQuestions(steps: readonly DeliverStep[]): Question[] {

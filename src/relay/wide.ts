@@ -96,9 +96,9 @@ function isWide(step: Step): boolean {
   return step.kind === 'deliver' && step.wide;
 }
 
-/** About a row that was there before. */
+/** About a row that was there before, and about everybody who has it. */
 function mayBeWide(step: Step): boolean {
-  return step.kind === 'retract' || step.byUpdate || step.fresh;
+  return step.kind === 'retract' ? step.onlyUser === undefined : step.byUpdate || step.fresh;
 }
 
 /** An update of a wide row that changes nothing for its recipients stays with the batch, where it comes to nothing, unless it was held. */

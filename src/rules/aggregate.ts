@@ -260,14 +260,15 @@ export class Aggregation {
     draft.dueAtMs = null;
   }
 
-  /** The group that takes the candidate, if one is open. One that is too old is closed on the way. */
+  /** The group that takes the candidate, if one is open. One that is too old, or about what the row was about before, is closed on the way. */
   private groupFor(candidate: Candidate, userId: string): Draft | null {
     const id = groupIdOf(userId, candidate);
     const draft = this.openGroups.get(id);
     if (draft === undefined) return null;
     const rule = this.rules.get(candidate.type);
     const tooOld = rule !== undefined && candidate.atMs >= draft.firstAtMs + rule.groupForMs && !draft.withdrawn;
-    if (!tooOld && draft.state !== 'archived') return draft;
+    const moved = draft.objectKind !== candidate.objectKind || draft.objectId !== candidate.objectId;
+    if (!tooOld && !moved && draft.state !== 'archived') return draft;
     draft.open = false;
     this.drafts.add(draft);
     this.openGroups.delete(id);

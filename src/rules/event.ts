@@ -21,6 +21,8 @@ export interface Side {
   readonly recipients: readonly string[];
   /** Too many recipients to be listed here. */
   readonly wide?: boolean;
+  /** Of a wide event, some of its recipients alone: what the others have is not looked at. */
+  readonly alone?: boolean;
 }
 
 export type SourceOp = 'created' | 'removed' | 'changed';

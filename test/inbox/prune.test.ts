@@ -88,6 +88,20 @@ it('who was last here before what was pruned is told to fetch, nobody else', asy
   expect(await inbox.recover('bo', 0, epoch)).toMatchObject({ recovered: true });
 });
 
+it('how far a stream was pruned never goes back', async () => {
+  await notifications('ada', 2, '8 days');
+  // Pruned before the notifications are, and further on in the stream.
+  await client.query(
+    `insert into belfry.state_change (user_id, seq, state, at) values ('ada', 3, 'read', clock_timestamp() - interval '8 days')`,
+  );
+  await client.query(`update belfry.head set seq = 3 where user_id = 'ada'`);
+  await notifications('ada', 1, '1 hour');
+  await prune(client, retention, () => Promise.resolve(true));
+  const epoch = await inbox.epoch();
+  expect(await inbox.recover('ada', 2, epoch)).toMatchObject({ recovered: false, frames: [] });
+  expect(await inbox.recover('ada', 3, epoch)).toMatchObject({ recovered: true, frames: [{ seq: 4 }] });
+});
+
 it('logs go after their own time', async () => {
   await client.query(`
     insert into belfry.channel_event (channel, "offset", at, event, data)

@@ -165,7 +165,7 @@ threadMutes: { table: silenced, user: who, kind: topic, id: topic_id, until: unt
     await mapping.batches.run();
     const [{ now } = {}] = await mapping.sql('select clock_timestamp() as now');
     expect(await mapping.suppressed(like(4, post))).toEqual(told === 0 ? ['9 thread_muted'] : []);
-    expect(await mapping.batches.replay('deliver', now as Date)).toMatchObject({
+    expect(await mapping.batches.replay('deliver', { since: now as Date })).toMatchObject({
       processed: 1,
       delivered: 0,
       suppressed: 1 - told,

@@ -13,6 +13,7 @@ import { connect } from '../../src/postgres.js';
 import { BatchProcessor } from '../../src/relay/batch.js';
 import type { Preparation } from '../../src/relay/batch.js';
 import { FanOut } from '../../src/relay/fan-out.js';
+import type { OutboxFilter } from '../../src/relay/filter.js';
 import { PrivacyLoader } from '../../src/relay/privacy-facts.js';
 import { boundOf } from '../../src/relay/replay/page.js';
 import type { ReplayMode } from '../../src/relay/replay/plan.js';
@@ -63,8 +64,8 @@ export interface Batches {
   /** Reads and processes to the end; `ahead`: each page is prepared before the one before it is processed, as in a backlog. */
   run(pageSize?: number, ahead?: boolean): Promise<number>;
   flush(): Promise<void>;
-  /** What `belfry replay` does with everything since then, in one go; `busy`: beside live traffic. */
-  replay(mode: ReplayMode, since: Date, busy?: boolean, before?: BeforeTurn): Promise<Readonly<ReplayCounts>>;
+  /** What `belfry replay` does with what the filter means, in one go; `busy`: beside live traffic. */
+  replay(mode: ReplayMode, filter: OutboxFilter, busy?: boolean, before?: BeforeTurn): Promise<Readonly<ReplayCounts>>;
   /** What a retry of all dead letters does. */
   retry(before?: BeforeTurn): Promise<Readonly<ReplayCounts>>;
   /** Works off wide events to their end, or this many steps; returns how many recipients each took. */
@@ -164,9 +165,9 @@ export async function startBatches(database: TestDatabase, configText: string, c
     async flush() {
       await processor.flushDue(connections, await term(), 1000);
     },
-    async replay(mode, since, busy = false, before = () => Promise.resolve()) {
+    async replay(mode, filter, busy = false, before = () => Promise.resolve()) {
       const bound = await boundOf(writer);
-      const replay = await Replay.open(database.url, config, { mode, filter: { since }, bound, dryRun: false });
+      const replay = await Replay.open(database.url, config, { mode, filter, bound, dryRun: false });
       return await work(replay, busy, before);
     },
     async retry(before = () => Promise.resolve()) {

@@ -1,35 +1,5 @@
 /** Privacy never widens: whatever happened, nobody is shown what they must not see, on any way out of Belfry. */
 
-import fc from 'fast-check';
-import { afterAll, beforeAll, describe, it } from 'vitest';
-import { installCapture } from '../../src/capture/install.js';
-import { createTestDatabase } from '../support/postgres.js';
-import type { TestDatabase } from '../support/postgres.js';
-import { socialSql } from '../support/social.js';
-import { startBatches } from './batches.js';
-import type { Batches } from './batches.js';
-import { historyOf, narrowings, play } from './never-shown.js';
-import { moreSql, worldConfig } from './world.js';
+import { itNeverShows } from './never-shown.js';
 
-let database: TestDatabase;
-let batches: Batches;
-
-beforeAll(async () => {
-  database = await createTestDatabase({ prepare: `${socialSql};${moreSql}` });
-  batches = await startBatches(database, worldConfig(database.url));
-  await installCapture(await database.client(), batches.config);
-});
-
-afterAll(async () => {
-  await batches.stop();
-  await database.drop();
-});
-
-describe('nobody is shown what they must not see, before and after the relay heard of it', () => {
-  it.each(narrowings)('%s', { timeout: 120_000 }, async (what) => {
-    await fc.assert(
-      fc.asyncProperty(historyOf(what), (history) => play(database, batches, history)),
-      { numRuns: 3, seed: 20_261_125, endOnFailure: true },
-    );
-  });
-});
+itNeverShows({ numRuns: 3, seed: 20_261_125 }, 120_000);

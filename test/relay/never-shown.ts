@@ -8,12 +8,13 @@
  */
 
 import fc from 'fast-check';
-import { expect } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { addPost, addUsers } from '../support/social.js';
 import type { TestDatabase } from '../support/postgres.js';
 import type { Batches } from './batches.js';
 import { lasting, lookAtSociety } from './society.js';
 import type { Reason, Society, Told } from './society.js';
+import { useSocialBatches } from './world.js';
 
 /** SQL over people $1 (who) and $2 (whom) and post $3. */
 const narrowing = {
@@ -25,8 +26,8 @@ const narrowing = {
   'hide a post': `with gone as (delete from follows) update posts set audience = 'followers' where id = $3`,
 } as const;
 
-export type Narrowing = keyof typeof narrowing;
-export const narrowings = Object.keys(narrowing) as Narrowing[];
+type Narrowing = keyof typeof narrowing;
+const narrowings = Object.keys(narrowing) as Narrowing[];
 
 /** SQL over person $1 and the posts that there are. */
 const deeds = {
@@ -62,7 +63,7 @@ const narrowed = (what: fc.Arbitrary<Narrowing>): fc.Arbitrary<Narrowed> =>
     .record({ what, who: fc.constantFrom(0, 0, 1, 1, 2, 3), other: fc.integer({ min: 1, max: 3 }), post: fc.nat(1) })
     .map(({ other, ...rest }) => ({ ...rest, whom: (rest.who + other) % 4 }));
 
-export interface History {
+interface History {
   readonly before: readonly Narrowed[];
   readonly first: readonly Deed[];
   readonly second: readonly Deed[];
@@ -79,7 +80,7 @@ export interface History {
 }
 
 /** Histories in which `what` happens at last, after anything may have happened before. */
-export const historyOf = (what: Narrowing): fc.Arbitrary<History> =>
+const historyOf = (what: Narrowing): fc.Arbitrary<History> =>
   fc.record({
     before: fc.array(narrowed(fc.constantFrom('block', 'mute', 'mute a thread')), { maxLength: 1 }),
     // A few begin what most then join: those wait for a window to end.
@@ -99,8 +100,22 @@ export const historyOf = (what: Narrowing): fc.Arbitrary<History> =>
     flushFirst: fc.constantFrom(true, true, false),
   });
 
+/** A test for each kind of narrowing, with as many histories as `runs` says. To be called at the top of a file. */
+export function itNeverShows(runs: { readonly numRuns: number; readonly seed?: number }, timeout: number): void {
+  const social = useSocialBatches();
+
+  describe('nobody is shown what they must not see, before and after the relay heard of it', () => {
+    it.each(narrowings)('%s', { timeout }, async (what) => {
+      await fc.assert(
+        fc.asyncProperty(historyOf(what), (history) => play(social.database, social.batches, history)),
+        { ...runs, endOnFailure: true },
+      );
+    });
+  });
+}
+
 /** Plays the history on a database with real triggers; throws where anything is shown that must not be. */
-export async function play(database: TestDatabase, batches: Batches, history: History): Promise<void> {
+async function play(database: TestDatabase, batches: Batches, history: History): Promise<void> {
   const { pool } = database;
   const people = await addUsers(pool, 'Ada', 'Bo', 'Cleo', 'Dan');
   const posts = [await addPost(pool, people[0] ?? ''), await addPost(pool, people[1] ?? '')];
@@ -155,7 +170,7 @@ export async function play(database: TestDatabase, batches: Batches, history: Hi
   await stage.frames('a window that ends afterwards');
   await stage.stored(standing, 'what happened afterwards');
   for (const mode of ['deliver', 'rebuild'] as const) {
-    await batches.replay(mode, since);
+    await batches.replay(mode, { since });
     await stage.frames(`replay, ${mode}`);
     await stage.stored(standing, `replay, ${mode}`);
   }

@@ -1,28 +1,11 @@
 /** What holds for any history: how it is cut into batches, and what counters and badges say. Who may see what: never-shown.test.ts. */
 
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { installCapture } from '../../src/capture/install.js';
-import { createTestDatabase } from '../support/postgres.js';
-import type { TestDatabase } from '../support/postgres.js';
-import { addPost, addUsers, socialSql } from '../support/social.js';
-import { startBatches } from './batches.js';
-import type { Batches } from './batches.js';
-import { moreSql, worldConfig } from './world.js';
+import { describe, expect, it } from 'vitest';
+import { addPost, addUsers } from '../support/social.js';
+import { useSocialBatches } from './world.js';
 
-let database: TestDatabase;
-let batches: Batches;
-
-beforeAll(async () => {
-  database = await createTestDatabase({ prepare: `${socialSql};${moreSql}` });
-  batches = await startBatches(database, worldConfig(database.url));
-  await installCapture(await database.client(), batches.config);
-});
-
-afterAll(async () => {
-  await batches.stop();
-  await database.drop();
-});
+const social = useSocialBatches();
 
 /** Four people, of whom the first two have a post each. */
 interface Cast {
@@ -31,10 +14,10 @@ interface Cast {
 }
 
 async function cast(): Promise<Cast> {
-  const people = await addUsers(database.pool, 'Ada', 'Bo', 'Cleo', 'Dan');
+  const people = await addUsers(social.database.pool, 'Ada', 'Bo', 'Cleo', 'Dan');
   return {
     people,
-    posts: [await addPost(database.pool, people[0] ?? ''), await addPost(database.pool, people[1] ?? '')],
+    posts: [await addPost(social.database.pool, people[0] ?? ''), await addPost(social.database.pool, people[1] ?? '')],
   };
 }
 
@@ -78,7 +61,7 @@ const deedOf = (of: Readonly<Record<string, string>>) =>
 
 async function act({ people, posts }: Cast, all: readonly Deed[]): Promise<void> {
   for (const { what, who, whom, post } of all)
-    await database.pool.query(deeds[what] ?? '', [people[who], people[whom], posts[post]]);
+    await social.database.pool.query(deeds[what] ?? '', [people[who], people[whom], posts[post]]);
 }
 
 interface Item {
@@ -94,7 +77,7 @@ interface Item {
 }
 
 const listOf = async (userId: string): Promise<Item[]> =>
-  (await batches.inbox.list(userId, { limit: 100, before: null, state: null })).items as Item[];
+  (await social.batches.inbox.list(userId, { limit: 100, before: null, state: null })).items as Item[];
 
 /** Everybody's inbox in words that do not depend on ids. */
 async function inboxes({ people, posts }: Cast): Promise<unknown> {
@@ -117,19 +100,19 @@ async function inboxes({ people, posts }: Cast): Promise<unknown> {
 
 async function expectCounters({ posts }: Cast): Promise<void> {
   for (const post of posts) {
-    const { rows } = await database.pool.query<{ likes_count: number; comments_count: number }>(
+    const { rows } = await social.database.pool.query<{ likes_count: number; comments_count: number }>(
       `select (select count(*)::int from likes where post_id = $1) as likes_count,
               (select count(*)::int from comments where post_id = $1 and deleted_at is null) as comments_count`,
       [post],
     );
-    const { state } = await batches.channels.recover(`post:${post}`, null, null);
+    const { state } = await social.batches.channels.recover(`post:${post}`, null, null);
     expect(state).toEqual(rows[0]);
   }
 }
 
 /** Numbers and lists, asked in every way there is. */
 async function expectBadges({ people }: Cast): Promise<void> {
-  const { inbox } = batches;
+  const { inbox } = social.batches;
   for (const userId of people) {
     const list = await inbox.list(userId, { limit: 100, before: null, state: null });
     const unseen = (await inbox.list(userId, { limit: 100, before: null, state: 'unseen' })).items.length;
@@ -154,11 +137,11 @@ describe('any history', () => {
         fc.boolean(),
         async (all, pageSize, ahead) => {
           const [whole, cut] = [await cast(), await cast()];
-          await batches.run();
+          await social.batches.run();
           await act(whole, all);
-          await batches.run();
+          await social.batches.run();
           await act(cut, all);
-          await batches.run(pageSize, ahead);
+          await social.batches.run(pageSize, ahead);
           expect(await inboxes(cut)).toEqual(await inboxes(whole));
           await expectCounters(whole);
           await expectCounters(cut);

@@ -61,7 +61,7 @@ describe.each([
     await forget();
     const counts = await batches.replay(
       'deliver',
-      since,
+      { since },
       busy,
       once(() => live(() => unlike(database.pool, bo, post))),
     );
@@ -75,7 +75,7 @@ describe.each([
     await forget();
     const counts = await batches.replay(
       'deliver',
-      since,
+      { since },
       busy,
       once(() => live(() => block(database.pool, ada, bo))),
     );
@@ -89,7 +89,7 @@ describe.each([
     const edit = () => client.query(`update comments set content = 'edited' where id = $1`, [comment]);
     const counts = await batches.replay(
       'deliver',
-      since,
+      { since },
       busy,
       once(() => live(edit)),
     );
@@ -105,7 +105,7 @@ describe.each([
     await client.query('commit');
     await batches.replay(
       'rebuild',
-      since,
+      { since },
       busy,
       once(() => live(() => like(database.pool, bo, post))),
     );
@@ -133,7 +133,7 @@ it('a table that cannot be read in the turn is left until later, and the relay d
     await live(() => unlike(database.pool, bo, post));
     await blocker.query('begin; lock table likes in access exclusive mode');
   };
-  await expect(batches.replay('deliver', since, true, once(alter))).rejects.toMatchObject({ code: '55P03' });
+  await expect(batches.replay('deliver', { since }, true, once(alter))).rejects.toMatchObject({ code: '55P03' });
   await blocker.query('rollback');
 });
 

@@ -255,8 +255,13 @@ describe('replayed', () => {
   const now = async (): Promise<Date> =>
     (await database.pool.query<{ now: Date }>('select clock_timestamp() as now')).rows[0]?.now ?? new Date();
   const counts = { processed: 1, delivered: 0, suppressed: 0, already: 0, withdrawn: 0, failed: 0 };
-  const dryRun = (since: Date, mode: ReplayMode = 'deliver') =>
-    countReplay(database.url, batches.config, { mode, filter: { since } }, () => undefined);
+  const dryRun = (since: Date, mode: ReplayMode = 'deliver', user?: string) =>
+    countReplay(
+      database.url,
+      batches.config,
+      { mode, filter: { since, ...(user === undefined ? {} : { user }) } },
+      () => undefined,
+    );
 
   /** As if it had never been told. */
   const forget = async (message: string): Promise<void> => {
@@ -287,19 +292,19 @@ describe('replayed', () => {
     const expected = { ...counts, delivered: members - 2, suppressed: 2 };
     expect(await dryRun(since)).toEqual(expected);
     expect(await openJobs()).toBe(0);
-    expect(await batches.replay('deliver', since, busy)).toEqual(expected);
+    expect(await batches.replay('deliver', { since }, busy)).toEqual(expected);
     await batches.fanOut();
     expect(await told(message)).toEqual({ people: members - 2, notifications: members - 2 });
 
     const again = { ...counts, already: members - 2 };
     expect(await dryRun(since)).toEqual(again);
-    expect(await batches.replay('deliver', since, busy)).toEqual(again);
+    expect(await batches.replay('deliver', { since }, busy)).toEqual(again);
     // A rebuild tells those who became able to hear it.
     await database.pool.query('delete from blocks');
     await batches.run();
     const rebuilt = { ...counts, delivered: 1, suppressed: 1, already: members - 2 };
     expect(await dryRun(since, 'rebuild')).toEqual(rebuilt);
-    expect(await batches.replay('rebuild', since, busy)).toEqual(rebuilt);
+    expect(await batches.replay('rebuild', { since }, busy)).toEqual(rebuilt);
     await batches.fanOut();
     expect(await told(message)).toEqual({ people: members - 1, notifications: members - 1 });
   });
@@ -314,8 +319,69 @@ describe('replayed', () => {
     );
     const expected = { ...counts, withdrawn: members - 1 };
     expect(await dryRun(since, 'rebuild')).toEqual(expected);
-    expect(await batches.replay('rebuild', since, true)).toEqual(expected);
+    expect(await batches.replay('rebuild', { since }, true)).toEqual(expected);
     await batches.fanOut();
     expect(await told(message)).toMatchObject({ people: 0 });
+  });
+
+  it('for one person reaches that person and nobody else', async () => {
+    const busy = true;
+    const since = await now();
+    const [missed, unheard] = [await send(), await send()];
+    await batches.run();
+    await batches.fanOut();
+    const [user, stranger] = [everyone[5] ?? '', '0'];
+    await database.pool.query(
+      `with gone as (delete from belfry.notification where user_id = $1 and subject_id = $2 returning id)
+       delete from belfry.notification_event e using gone where e.notification_id = gone.id`,
+      [user, missed],
+    );
+    await forget(unheard);
+    batches.heard();
+    const expected = { ...counts, processed: 2, delivered: 2 };
+    expect(await dryRun(since, 'deliver', user)).toEqual(expected);
+    expect(await batches.replay('deliver', { since, user }, busy)).toEqual(expected);
+    expect(batches.heard().flatMap((heard) => (heard.to === 'user' ? [heard.userId] : []))).toEqual([user, user]);
+    expect(await openJobs()).toBe(0);
+    expect(await told(missed)).toEqual({ people: members - 1, notifications: members - 1 });
+    expect(await told(unheard)).toEqual({ people: 1, notifications: 1 });
+    expect(await batches.replay('deliver', { since, user }, busy)).toEqual({ ...counts, processed: 2, already: 2 });
+    expect(await batches.replay('deliver', { since, user: stranger }, busy)).toEqual({ ...counts, processed: 0 });
+    // Who heard it alone does not hear it again with the others.
+    await batches.replay('deliver', { since }, busy);
+    await batches.fanOut();
+    expect(await told(unheard)).toEqual({ people: members - 1, notifications: members - 1 });
+  });
+
+  it('for one person, a rebuild takes it back from that person alone', async () => {
+    const since = await now();
+    const message = await send();
+    await batches.run();
+    await batches.fanOut();
+    const user = everyone[5] ?? '';
+    // Turned off afterwards: that takes nothing back by itself.
+    await batches.inbox.setPreferences(user, { message: 'off' });
+    const expected = { ...counts, suppressed: 1, withdrawn: 1 };
+    expect(await dryRun(since, 'rebuild', user)).toEqual(expected);
+    expect(await batches.replay('rebuild', { since, user })).toEqual(expected);
+    expect(await openJobs()).toBe(0);
+    expect(await told(message)).toEqual({ people: members - 2, notifications: members - 2 });
+    await batches.inbox.setPreferences(user, { message: 'on' });
+  });
+
+  it('one that would not be wide any more is taken back from those who left, and stays with all others', async () => {
+    const since = await now();
+    const message = await send();
+    await batches.run();
+    await batches.fanOut();
+    await database.pool.query('delete from members where conversation_id = $1 and user_id > $2', [
+      conversation,
+      everyone[9],
+    ]);
+    batches.heard();
+    await batches.replay('rebuild', { since });
+    await batches.fanOut();
+    expect(await told(message)).toEqual({ people: 9, notifications: 9 });
+    expect(framesOf(batches.heard(), everyone[5] ?? '')).toEqual([]);
   });
 });

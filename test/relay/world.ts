@@ -127,14 +127,16 @@ export interface World {
   rules(userId: string): Promise<string[]>;
 }
 
-/** To be called at the top of a file; the world is made before the first test. */
-export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): World {
+export interface SocialBatches {
+  readonly database: TestDatabase;
+  readonly batches: Batches;
+}
+
+/** The database with its triggers, and batches over it, without people. To be called at the top of a file; made before the first test. */
+export function useSocialBatches(overrides: Readonly<Record<string, unknown>> = {}): SocialBatches {
   let database: TestDatabase | null = null;
   let batches: Batches | null = null;
-  let people: string[] = [];
-  let post = '';
-  let last: Publication[] = [];
-  const opened = (): { database: TestDatabase; batches: Batches } => {
+  const started = (): SocialBatches => {
     if (database === null || batches === null) throw new Error('the world is made before the first test');
     return { database, batches };
   };
@@ -144,13 +146,6 @@ export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): Wor
     batches = await startBatches(database, worldConfig(database.url, overrides));
     await installCapture(await database.client(), batches.config);
   });
-  beforeEach(async () => {
-    const world = opened();
-    people = await addUsers(world.database.pool, 'Ada', 'Bo', 'Cleo', 'Dan');
-    post = await addPost(world.database.pool, people[0] ?? '');
-    await world.batches.run();
-    world.batches.heard();
-  });
   afterAll(async () => {
     await batches?.stop();
     await database?.drop();
@@ -158,10 +153,35 @@ export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): Wor
 
   return {
     get database() {
-      return opened().database;
+      return started().database;
     },
     get batches() {
-      return opened().batches;
+      return started().batches;
+    },
+  };
+}
+
+/** To be called at the top of a file; the world is made before the first test, its people before each. */
+export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): World {
+  const social = useSocialBatches(overrides);
+  let people: string[] = [];
+  let post = '';
+  let last: Publication[] = [];
+
+  beforeEach(async () => {
+    const { database, batches } = social;
+    people = await addUsers(database.pool, 'Ada', 'Bo', 'Cleo', 'Dan');
+    post = await addPost(database.pool, people[0] ?? '');
+    await batches.run();
+    batches.heard();
+  });
+
+  return {
+    get database() {
+      return social.database;
+    },
+    get batches() {
+      return social.batches;
     },
     get ada() {
       return people[0] ?? '';
@@ -178,22 +198,22 @@ export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): Wor
     get post() {
       return post;
     },
-    sql: (text, values) => opened().database.pool.query(text, values),
+    sql: (text, values) => social.database.pool.query(text, values),
     async heard(userId) {
-      await opened().batches.run();
-      last = opened().batches.heard();
+      await social.batches.run();
+      last = social.batches.heard();
       return framesOf(last, userId);
     },
     frames: (userId) => framesOf(last, userId),
-    list: (userId) => opened().batches.inbox.list(userId, { limit: 100, before: null, state: null }),
+    list: (userId) => social.batches.inbox.list(userId, { limit: 100, before: null, state: null }),
     async age(userId, interval) {
-      await opened().database.pool.query(
+      await social.database.pool.query(
         `update belfry.notification set pushed_at = pushed_at - $1::interval, due_at = due_at - $1::interval where user_id = $2`,
         [interval, userId],
       );
     },
     async rules(userId) {
-      const { rows } = await opened().database.pool.query<{ rule: string }>(
+      const { rows } = await social.database.pool.query<{ rule: string }>(
         'select rule from belfry.verdict where $1 = any(user_ids) order by id',
         [userId],
       );

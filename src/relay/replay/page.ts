@@ -15,9 +15,11 @@ import type pg from 'pg';
 import { mappedColumns } from '../../config.js';
 import type { Config, Source } from '../../config.js';
 import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres.js';
+import type { SourceEvent } from '../../rules/event.js';
 import { samePlace } from '../../rules/fold.js';
 import { cast } from '../../schema/columns.js';
 import type { ColumnTypes } from '../../schema/columns.js';
+import { recipientsOfSources } from '../fan-out.js';
 import { conditionOf, isTold } from '../filter.js';
 import type { OutboxFilter } from '../filter.js';
 import { eventsOf, resolveSql } from '../resolve.js';
@@ -55,6 +57,7 @@ export class ReplayPages {
   private readonly missing: boolean;
   private readonly names: ReadonlySet<string>;
   private readonly where: string;
+  private readonly recipients: ReadonlyMap<string, string>;
 
   constructor(
     private readonly client: pg.ClientBase,
@@ -70,6 +73,7 @@ export class ReplayPages {
     this.missing = onlyMissing && filter.user === undefined;
     this.statement = (page) => recognised(resolved(page), this.missing);
     this.names = new Set(config.sources.map(({ name }) => name));
+    this.recipients = recipientsOfSources(config.sources, types);
     const sources = [...this.names, 'belfry.notify', 'belfry.announce'].map(quoteLiteral).join(', ');
     this.where = `o.source in (${sources}) and o.op in ('created', 'changed', 'removed', 'notify', 'announce')
  and ${readSql(bound)} and not exists (select from belfry.dead_event d where d.event_id = o.id)
@@ -99,7 +103,7 @@ export class ReplayPages {
       this.names,
     );
     const { user } = this.filter;
-    const events = user === undefined ? found : found.filter((item) => this.concerns(item, user));
+    const events = user === undefined ? found : await this.concerning(client, found, user);
     return {
       count: user === undefined ? count : events.length,
       events,
@@ -132,9 +136,48 @@ export class ReplayPages {
     return rows[0]?.id ?? null;
   }
 
-  private concerns(item: PageEvent, user: string | undefined): boolean {
+  /** Those that concern the user. Of a wide event the user alone is told, unless it is their own. */
+  private async concerning(client: pg.ClientBase, found: readonly PageEvent[], user: string): Promise<PageEvent[]> {
+    const reaching = await this.wideReaching(client, found, user);
+    return found.flatMap((item): PageEvent[] => {
+      if (this.concerns(item, user)) return [item];
+      if (item.kind === 'other' || item.event.after === null || !reaching.has(placeOf(item.event))) return [];
+      const after = { ...item.event.after, recipients: [user], wide: false, alone: true };
+      return [{ kind: 'source', event: { ...item.event, after } }];
+    });
+  }
+
+  /** Places (`placeOf`) of wide events that the user is a recipient of: asked once for all that lead to the same people. */
+  private async wideReaching(
+    client: pg.ClientBase,
+    found: readonly PageEvent[],
+    user: string,
+  ): Promise<ReadonlySet<string>> {
+    const wide = new Map<string, SourceEvent>();
+    for (const item of found)
+      if (item.kind === 'source' && item.event.after?.wide === true) wide.set(placeOf(item.event), item.event);
+    const reaching = new Set<string>();
+    for (const [place, { id, source }] of wide) {
+      const recipients = this.recipients.get(source);
+      if (recipients === undefined) continue;
+      const row = presentRows(
+        `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o where o.id = ${BigInt(id)}) p`,
+        this.config.sources,
+        this.types,
+      );
+      const present = await client.query<{ row: string | null }>(`select r.new::text as row from (${row}) r`);
+      const { rowCount } = await client.query(`select from (${recipients}) r where r.user_id = $2 limit 1`, [
+        present.rows[0]?.row ?? '{}',
+        user,
+      ]);
+      if (rowCount === 1) reaching.add(place);
+    }
+    return reaching;
+  }
+
+  private concerns(item: PageEvent, user: string): boolean {
     // What its own columns tell was asked in SQL.
-    if (item.kind === 'other' || user === undefined) return true;
+    if (item.kind === 'other') return true;
     const source = this.config.sources.find(({ name }) => name === item.event.source);
     if (source === undefined || isTold(source)) return true;
     return [item.event.before, item.event.after].some(
@@ -145,6 +188,11 @@ export class ReplayPages {
           (source.recipient?.kind === 'column' && side.route === user)),
     );
   }
+}
+
+/** Names what leads to an event's recipients. */
+function placeOf({ source, after }: SourceEvent): string {
+  return `${source}\0${after?.route ?? ''}`;
 }
 
 interface RecognisedRow extends ResolvedRow {
