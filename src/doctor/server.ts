@@ -45,12 +45,13 @@ export interface ServerRow {
   readonly replica_role: boolean;
 }
 
+/** Of other roles' sessions everything is hidden from most but whose they are and in which database. */
 const serverSql = `
 select current_setting('server_version_num')::int as version, current_setting('server_version') as version_text,
        pg_is_in_recovery() as standby, getdatabaseencoding() as encoding,
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
          - coalesce(current_setting('reserved_connections', true)::int, 0) as max_connections,
-       (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as clients,
+       (select count(*)::int from pg_stat_activity where coalesce(backend_type, 'client backend') = 'client backend' and datid is not null) as clients,
        (select count(*)::int from pg_stat_activity where application_name like 'belfry %' and application_name <> 'belfry cli') as belfry,
        pg_notification_queue_usage() as queue,
        current_setting('max_prepared_transactions')::int as prepared,
@@ -141,7 +142,17 @@ async function transactions(client: pg.ClientBase, limits: Limits): Promise<Chec
       order by since`,
     [limits.idleTransactionS, limits.transactionS],
   );
-  if (rows.length === 0) return ok('transactions', 'no transaction is open for long');
+  if (rows.length === 0) {
+    const hidden = await client.query<{ hidden: boolean }>(
+      `select exists (select from pg_stat_activity where query = '<insufficient privilege>' and application_name not like 'belfry %') as hidden`,
+    );
+    return ok(
+      'transactions',
+      hidden.rows[0]?.hidden === true
+        ? 'no transaction that this role may see is open for long (a member of pg_read_all_stats sees them all)'
+        : 'no transaction is open for long',
+    );
+  }
   return warn(
     'transactions',
     several(rows.map(({ what }) => what)),

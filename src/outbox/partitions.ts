@@ -154,7 +154,10 @@ async function pruneDefault(client: pg.ClientBase, retentionMs: number): Promise
     const { rowCount } = await client.query(
       `delete from belfry.outbox_default where ctid = any (array(
          select ctid from belfry.outbox_default
-          where at < clock_timestamp() - $1 * interval '1 millisecond' and not ${await storedUnreadSql(client)} limit ${deleteRows}))`,
+          where at < clock_timestamp() - $1 * interval '1 millisecond' and not ${await storedUnreadSql(client)}
+            and not exists (select from belfry.replay_job j
+                             where j.mode <> 'retry' and j.state in ('waiting', 'running') and j.after_id < outbox_default.id)
+          limit ${deleteRows}))`,
       [retentionMs],
     );
     deleted += rowCount ?? 0;

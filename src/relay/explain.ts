@@ -115,8 +115,17 @@ export async function explainEvent(
     for (const userId of possible) if (!found.has(userId)) found.set(userId, nobody(userId));
   } else {
     const missing = [...possible].filter((userId) => !found.has(userId));
-    for (const entry of await unrecorded(client, config, types, item, delivers, missing, notes))
-      found.set(entry.user_id, entry);
+    const discarded = await discardOf(client, id);
+    if (discarded === null) {
+      for (const entry of await unrecorded(client, config, types, item, delivers, missing, notes))
+        found.set(entry.user_id, entry);
+    } else {
+      const { by, at, reason } = discarded;
+      notes.push(
+        `A dead letter that ${by} discarded${reason === null ? '' : `: ${reason}`}. belfry replay would deliver it.`,
+      );
+      for (const userId of missing) found.set(userId, { ...nobody(userId), verdict: 'dead', at: at.toISOString() });
+    }
   }
   if (row.source === 'belfry.announce') {
     const announced = await announcementOf(client, id);
@@ -203,6 +212,18 @@ async function resolved(
     if (error === null) throw cause;
     return { item: null, notes: [] };
   }
+}
+
+async function discardOf(
+  client: pg.ClientBase,
+  id: string,
+): Promise<{ readonly by: string; readonly at: Date; readonly reason: string | null } | null> {
+  const { rows } = await client.query<{ by: string; at: Date; reason: string | null }>(
+    `select discarded_by as by, discarded_at as at, reason from belfry.discarded_event
+      where event_id = $1 order by discarded_at desc limit 1`,
+    [id],
+  );
+  return rows[0] ?? null;
 }
 
 async function sharesOf(client: pg.ClientBase, steps: readonly Step[], user: string | null): Promise<ShareRow[]> {

@@ -65,8 +65,12 @@ async function belfry(role: keyof typeof users, ...args: readonly string[]) {
 describe('belfry_relay', () => {
   it('is told by doctor that its rights suffice', { timeout: 60_000 }, async () => {
     const { stdout } = await belfry('relay', 'doctor', '--json');
-    const { checks } = JSON.parse(stdout) as { checks: { name: string; level: string }[] };
-    expect(checks.find(({ name }) => name === 'rights')).toMatchObject({ level: 'ok' });
+    const { checks } = JSON.parse(stdout) as { checks: { name: string; level: string; detail: string }[] };
+    const find = (wanted: string) => checks.find(({ name }) => name === wanted);
+    expect(find('rights')).toMatchObject({ level: 'ok' });
+    // The owner's connection and its own at least, though it may not see what the other does.
+    expect(Number(/^\d+/.exec(find('connections')?.detail ?? '')?.[0])).toBeGreaterThan(1);
+    expect(find('transactions')?.detail).toContain('pg_read_all_stats');
   });
 
   it.each([

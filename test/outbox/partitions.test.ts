@@ -211,3 +211,16 @@ test('old rows of the default partition are deleted as far as they were read', a
   expect((await dropOldPartitions(client, { retentionMs: 5 * dayMs })).deleted).toBe(12_000);
   expect(await countIn('outbox_default')).toBe(2);
 });
+
+test('old rows of the default partition stay while a replay has still to read them', async () => {
+  await client.query(
+    `insert into belfry.outbox (at, source, op) select '${day(-9)} 12:00+00', 'test', 'created' from generate_series(1, 3)`,
+  );
+  await readEverything();
+  await client.query(
+    `insert into belfry.replay_job (mode, filter, after_id) select 'deliver', '{}', min(id) from belfry.outbox_default`,
+  );
+  expect((await dropOldPartitions(client, { retentionMs: 5 * dayMs })).deleted).toBe(1);
+  await client.query(`update belfry.replay_job set state = 'done'`);
+  expect((await dropOldPartitions(client, { retentionMs: 5 * dayMs })).deleted).toBe(2);
+});

@@ -165,6 +165,21 @@ describe('explain', () => {
     expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'dead' }]);
   });
 
+  it('a dead letter that somebody discarded: who and why', async () => {
+    await addComment(database.pool, post, bo);
+    const id = await lastEvent();
+    await batches.run();
+    await client.query('delete from belfry.notification_event where user_id = $1', [ada]);
+    await client.query(
+      `insert into belfry.discarded_event (event_id, source, op, event_at, attempts, error, discarded_by, reason)
+       select id, source, op, at, 1, 'poison', 'dba', 'test data' from belfry.outbox where id = $1`,
+      [id],
+    );
+    const found = await explainEvent(client, batches.config, id, null);
+    expect(found?.recipients).toMatchObject([{ user_id: ada, verdict: 'dead' }]);
+    expect(found?.notes).toEqual([expect.stringContaining('dba discarded: test data')]);
+  });
+
   it('notify, and an announcement', async () => {
     const { rows } = await client.query<{ notify: string; announce: string }>(
       `select belfry.notify($1, 'system', 'hello')::text as notify, belfry.announce('hello')::text as announce`,

@@ -25,7 +25,7 @@ import { addUsers, socialConfig, socialSql } from '../support/social.js';
 const seconds = Number(process.env['BELFRY_TEST_SECONDS'] ?? '600');
 const writers = 8;
 /** A day of the outbox. */
-const daySeconds = 10;
+const daySeconds = 5;
 const speed = 86_400 / daySeconds;
 const keptDays = 2;
 const mostMs = 200;
@@ -182,11 +182,11 @@ async function write(index: number, signal: AbortSignal, writes: Write[]): Promi
   ];
   for (let i = 0; !signal.aborted; i++) {
     const [user, post] = pair(liked);
-    if (i % 100 === 7) {
+    if (i % 30 === 7) {
       await client.query('begin');
       await timed(insertLike, [user, post]);
       await client.query('rollback');
-    } else if (i % 100 === 19) {
+    } else if (i % 30 === 19) {
       liked += 1;
       await client.query('begin');
       await timed(insertLike, [user, post]);
