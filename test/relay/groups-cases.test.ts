@@ -138,6 +138,29 @@ describe('a mark while a window is open', () => {
     expect((await world.list(ada)).items).toMatchObject([{ id: one, data: { state: 'read' } }]);
   });
 
+  it('archived between the deciding and the storing of a like: the like is a notification of its own', async () => {
+    const { ada, bo, cleo, post } = world;
+    await like(pool(), bo, post);
+    const [first] = await world.heard(ada);
+    const client = await world.database.client();
+    await client.query('begin');
+    await client.query(`select belfry.mark($1, 'archived', $2, null, null)`, [ada, [first?.data.id]]);
+    await like(pool(), cleo, post);
+    const heard = world.heard(ada);
+    const storing = async () =>
+      (
+        await pool().query(
+          `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and query like '%store_batch%'`,
+        )
+      ).rowCount;
+    await expect.poll(storing).toBe(1);
+    await client.query('commit');
+    expect(await heard).toMatchObject([{ data: { user_id: cleo, data: { actor_count: 1, alert: true } } }]);
+    expect((await world.list(ada)).items).toMatchObject([{ user_id: cleo, data: { state: 'unseen' } }]);
+    const archived = await world.batches.inbox.list(ada, { limit: 10, before: null, state: 'archived' });
+    expect(archived.items).toMatchObject([{ id: first?.data.id, data: { actor_count: 1 } }]);
+  });
+
   it('archived up to a position leaves what came later', async () => {
     const { ada } = world;
     await world.sql(`select belfry.notify($1, 'system', 'one')`, [ada]);

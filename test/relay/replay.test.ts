@@ -361,6 +361,37 @@ describe('rebuild', () => {
     ]);
   });
 
+  it('of one person takes back what came to them by mistake, and no more', async () => {
+    await addComment(database.pool, post, cleo);
+    await addComment(database.pool, post, bo);
+    await right.run();
+    // Both came to Bo and to Cleo instead of Ada.
+    for (const [source, user] of [
+      [cleo, bo],
+      [bo, cleo],
+    ]) {
+      await client.query(`update belfry.notification_event set user_id = $1 where user_id = $2 and actor_id = $3`, [
+        user,
+        ada,
+        source,
+      ]);
+      await client.query(`update belfry.notification set user_id = $1 where user_id = $2 and actors = array[$3]`, [
+        user,
+        ada,
+        source,
+      ]);
+    }
+    expect((await replay({ user: bo }, 'rebuild')).counts).toMatchObject({ delivered: 0, withdrawn: 1 });
+    const { rows } = await client.query(
+      'select user_id, removed_at is null as stands from belfry.notification_event where user_id = any($1) order by actor_id <> $2',
+      [[bo, cleo], cleo],
+    );
+    expect(rows).toEqual([
+      { user_id: bo, stands: false },
+      { user_id: cleo, stands: true },
+    ]);
+  });
+
   it('of one person leaves the others alone, and counts anew', async () => {
     await like(database.pool, bo, post);
     await like(database.pool, cleo, post);

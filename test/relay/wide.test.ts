@@ -358,7 +358,7 @@ describe('replayed', () => {
     const message = await send();
     await batches.run();
     await batches.fanOut();
-    const user = everyone[5] ?? '';
+    const user = everyone[15] ?? '';
     // Turned off afterwards: that takes nothing back by itself.
     await batches.inbox.setPreferences(user, { message: 'off' });
     const expected = { ...counts, suppressed: 1, withdrawn: 1 };

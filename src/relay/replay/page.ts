@@ -22,6 +22,7 @@ import type { ColumnTypes } from '../../schema/columns.js';
 import { recipientsOfSources } from '../fan-out.js';
 import { conditionOf, isTold } from '../filter.js';
 import type { OutboxFilter } from '../filter.js';
+import { counterKey } from '../group-facts.js';
 import { eventsOf, resolveSql } from '../resolve.js';
 import type { PageEvent, ResolvedRow } from '../resolve.js';
 import { wideRecipients } from '../wide.js';
@@ -65,8 +66,8 @@ export class ReplayPages {
     private readonly types: ColumnTypes,
     private readonly filter: OutboxFilter,
     bound: Bound,
-    /** Only what is missing is wanted. */
-    onlyMissing: boolean,
+    /** Only what is missing is wanted; else also what a person has and should not. */
+    private readonly onlyMissing: boolean,
   ) {
     const resolved = resolveSql(config.sources, types);
     // Whom an event concerns can only be asked of one that travels.
@@ -136,15 +137,37 @@ export class ReplayPages {
     return rows[0]?.id ?? null;
   }
 
-  /** Those that concern the user. Of a wide event the user alone is told, unless it is their own. */
+  /** Those that concern the user, or did. Of a wide event the user alone is told, unless it is their own. */
   private async concerning(client: pg.ClientBase, found: readonly PageEvent[], user: string): Promise<PageEvent[]> {
     const reaching = await this.wideReaching(client, found, user);
+    const standing = this.onlyMissing ? new Set<string>() : await this.standing(client, found, user);
     return found.flatMap((item): PageEvent[] => {
       if (this.concerns(item, user)) return [item];
-      if (item.kind === 'other' || item.event.after === null || !reaching.has(placeOf(item.event))) return [];
-      const after = { ...item.event.after, recipients: [user], wide: false, alone: true };
-      return [{ kind: 'source', event: { ...item.event, after } }];
+      if (item.kind === 'other') return [];
+      const { event } = item;
+      const reached = reaching.has(placeOf(event));
+      if (!reached && !rowsOf(event).some(([source, key]) => standing.has(counterKey(source, key)))) return [];
+      if (event.after?.wide !== true) return [item];
+      const after = { ...event.after, recipients: reached ? [user] : [], wide: false, alone: true };
+      return [{ kind: 'source', event: { ...event, after } }];
     });
+  }
+
+  /** Rows (`counterKey`) of these events that stand in the user's inbox, whomever they reach today. */
+  private async standing(
+    client: pg.ClientBase,
+    found: readonly PageEvent[],
+    user: string,
+  ): Promise<ReadonlySet<string>> {
+    const asked = found.flatMap((item) => (item.kind === 'source' ? rowsOf(item.event) : []));
+    if (asked.length === 0) return new Set();
+    const { rows } = await client.query<{ source: string; key: string }>(
+      `select e.source, e.key from unnest($1::text[], $2::text[]) w(source, key)
+         join belfry.notification_event e on e.source = w.source and e.key = w.key and e.user_id = $3
+        where e.removed_at is null`,
+      [asked.map(([source]) => source), asked.map(([, key]) => key), user],
+    );
+    return new Set(rows.map(({ source, key }) => counterKey(source, key)));
   }
 
   /** Places (`placeOf`) of wide events that the user is a recipient of: asked once for all that lead to the same people. */
@@ -188,6 +211,10 @@ export class ReplayPages {
           (source.recipient?.kind === 'column' && side.route === user)),
     );
   }
+}
+
+function rowsOf({ source, before, after }: SourceEvent): (readonly [source: string, key: string])[] {
+  return [before, after].flatMap((side) => (side === null ? [] : [[source, side.key] as const]));
 }
 
 /** Names what leads to an event's recipients. */
