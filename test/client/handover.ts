@@ -152,7 +152,8 @@ async function write({ pool }: TestDatabase, userIds: readonly string[], until: 
 
 async function inboxesOf({ pool }: TestDatabase): Promise<Map<string, [string, number][]>> {
   const { rows } = await pool.query<{ user_id: string; id: string; seq: string }>(
-    'select user_id, id::text, seq::text from belfry.notification where not withdrawn order by user_id, seq',
+    // Of the table: the name alone would mean the text, which has 10 before 2.
+    'select user_id, id::text, seq::text from belfry.notification n where not withdrawn order by user_id, n.seq',
   );
   const inboxes = new Map<string, [string, number][]>();
   for (const { user_id, id, seq } of rows) {
