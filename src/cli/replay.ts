@@ -102,7 +102,7 @@ async function list(client: pg.ClientBase, options: ReplayOptions): Promise<void
   const { rows } = await client.query<Record<string, unknown>>(
     `select id::text, mode, state, dry_run, filter, requested_by, requested_at, started_at, finished_at, worker, processed::float8, total::float8,
             delivered::float8, suppressed::float8, already::float8, withdrawn::float8, failed::float8, percent::float8, seconds_left::float8, error
-       from belfry.replays order by id desc limit $1`,
+       from belfry.replays r order by r.id desc limit $1`,
     [options.limit ?? 50],
   );
   if (options.json) return printJson({ items: rows });

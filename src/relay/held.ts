@@ -18,7 +18,7 @@ export interface HeldOptions {
 /** Cheap when nothing is held. Must run between batches. */
 export async function resolveHeld({ facts, leading }: HeldOptions): Promise<void> {
   const { rows } = await facts.query<{ event_id: string }>(
-    'select event_id::text from belfry.held where until > clock_timestamp() order by event_id desc limit $1',
+    'select h.event_id::text as event_id from belfry.held h where h.until > clock_timestamp() order by h.event_id desc limit $1',
     [heldLimit],
   );
   if (rows.length === 0) return;
