@@ -7,9 +7,10 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import pg from 'pg';
+import { nowMs } from '../clock.js';
 import { allowOrigin, readJson, Refusal, sendJson, sendRefusal } from './http.js';
 
-/** One committed write, for whoever measures: an access log, in effect. Times: performance.timeOrigin + performance.now(). */
+/** One committed write, for whoever measures: an access log, in effect. Times: by `nowMs`. */
 export interface Write {
   /** As the request gave it (`?request=…`), or null. */
   readonly requestId: string | null;
@@ -105,11 +106,6 @@ const writeRoutes: readonly WriteRoute[] = [
     sql: 'delete from blocks where blocker_id = $1 and blocked_id = $2',
   },
 ];
-
-/** The clock of everything the demo measures in this process. */
-export function nowMs(): number {
-  return performance.timeOrigin + performance.now();
-}
 
 /** Answers every request under `/demo/`; all else is 404. Never throws. */
 export function createBackend(

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import jwt from 'jsonwebtoken';
-import { nowMs } from './backend.js';
+import { nowMs } from '../clock.js';
 import { allowOrigin, Refusal, sendJson, sendRefusal } from './http.js';
 import type { Person } from './people.js';
 import { maxRate, type Simulator } from './simulator.js';

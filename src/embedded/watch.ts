@@ -10,7 +10,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { EventTrace, RelayObserver } from '../relay/observer.js';
-import { nowMs, type Write } from './backend.js';
+import { nowMs } from '../clock.js';
+import type { Write } from './backend.js';
 import type { Person } from './people.js';
 
 /** One event's way, as the page gets it. Times on this process's clock, in ms. */

@@ -7,6 +7,7 @@
 
 import type pg from 'pg';
 import type { Broker, Publication } from '../broker/broker.js';
+import { nowMs } from '../clock.js';
 import type { Config, Source } from '../config.js';
 import { BelfryError, messageOf } from '../errors.js';
 import { Messages } from '../inbox/messages.js';
@@ -271,7 +272,7 @@ export class BatchProcessor {
     groups: LoadedGroups | null,
     deliveries: number,
   ): Promise<BatchOutcome> {
-    const storedAtMs = performance.timeOrigin + performance.now();
+    const storedAtMs = nowMs();
     const shown = stored.pushed.filter(({ draft }) => !draft.withdrawn && this.broker.mayHaveSessions(draft.userId));
     const names = new Map<string, string | null>();
     const gone = new Set<string>();

@@ -2,7 +2,7 @@
 
 import type { PageEvent } from './resolve.js';
 
-/** One event on its way through one relay; all times are `performance.timeOrigin + performance.now()` in milliseconds. */
+/** One event on its way through one relay; all times are by `nowMs`. */
 export interface EventTrace {
   /** Outbox id. */
   readonly id: string;

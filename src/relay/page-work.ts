@@ -6,6 +6,7 @@
  * timeout) is tried again, and nothing else is.
  */
 
+import { nowMs } from '../clock.js';
 import { messageOf, sqlState } from '../errors.js';
 import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
@@ -53,13 +54,14 @@ export class PageWork {
     const { metrics, observer, traces } = this.work.options;
     metrics.eventsRead.inc(page.count);
     metrics.batchSeconds.observe((performance.now() - started) / 1000);
-    const pushedAtMs = now();
+    const pushedAtMs = nowMs();
     traces.add(page.next, { readAtMs, storedAtMs: outcomes.at(-1)?.storedAtMs ?? pushedAtMs, pushedAtMs });
     const oldest = events[0]?.event.at.getTime();
     if (oldest !== undefined) metrics.lagSeconds.set(Math.max(0, (Date.now() - oldest) / 1000));
     observer.batch?.({
       events: page.count,
-      traces: observer.wantsTraces === true ? eventTracesOf(events, readAtMs, outcomes.at(-1)?.storedAtMs, now()) : [],
+      traces:
+        observer.wantsTraces === true ? eventTracesOf(events, readAtMs, outcomes.at(-1)?.storedAtMs, nowMs()) : [],
     });
   }
 
@@ -130,8 +132,4 @@ export async function withRetries<T>(work: () => Promise<T>): Promise<T> {
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
     }
   }
-}
-
-function now(): number {
-  return performance.timeOrigin + performance.now();
 }

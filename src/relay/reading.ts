@@ -5,6 +5,7 @@
  * ahead is dropped when those have changed. Nothing is lost by that: only storing moves the cursor.
  */
 
+import { nowMs } from '../clock.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { OutboxReader, Page } from '../outbox/reader.js';
 import type { Preparation } from './batch.js';
@@ -35,7 +36,7 @@ export class Reading {
 
   /** Whether there was something to read a moment ago. */
   get busy(): boolean {
-    return now() - this.readAtMs < busyMs;
+    return nowMs() - this.readAtMs < busyMs;
   }
 
   /**
@@ -56,7 +57,7 @@ export class Reading {
   async page(pages: OutboxReader<ResolvedRow>, cursor: Cursor, ahead = false): Promise<PreparedPage | null> {
     const page = await pages.read(cursor);
     if (page === null) return null;
-    this.readAtMs = now();
+    this.readAtMs = nowMs();
     return { page, preparation: this.prepare(page.rows, ahead), readAtMs: this.readAtMs };
   }
 
@@ -71,8 +72,4 @@ export class Reading {
   forgetAhead(): void {
     this.ahead = null;
   }
-}
-
-function now(): number {
-  return performance.timeOrigin + performance.now();
 }

@@ -11,11 +11,12 @@
 
 import type pg from 'pg';
 import { composites } from '../arrays.js';
+import { nowMs } from '../clock.js';
 import { Later } from '../later.js';
 import type { Logger } from '../log.js';
 import type { Cursor } from '../outbox/cursor.js';
 
-/** `performance.timeOrigin + performance.now()` in milliseconds. */
+/** By `nowMs`. */
 export interface BatchTimes {
   readonly readAtMs: number;
   readonly storedAtMs: number;
@@ -74,7 +75,7 @@ export class BatchTraces {
     const { client, worker, log } = this.options;
     const { entries } = this;
     this.entries = [];
-    const sentAtMs = performance.timeOrigin + performance.now();
+    const sentAtMs = nowMs();
     const ago = (ms: number): number => Math.min(longestUs, Math.max(0, Math.round((sentAtMs - ms) * 1_000)));
     try {
       await client.query('select belfry.trace_batches($1, $2)', [
@@ -93,6 +94,6 @@ export class BatchTraces {
 }
 
 function nothing(cursor: Cursor): Entry {
-  const now = performance.timeOrigin + performance.now();
+  const now = nowMs();
   return { cursor, batches: 0, readAtMs: now, storedAtMs: now, pushedAtMs: now };
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import jwt from 'jsonwebtoken';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { nowMs } from '../../src/embedded/backend.js';
+import { nowMs } from '../../src/clock.js';
 import { createControl } from '../../src/embedded/control.js';
 import { Refusal } from '../../src/embedded/http.js';
 import { settlePeople } from '../../src/embedded/people.js';

@@ -2,7 +2,8 @@
 import { createServer, request, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { nowMs, type Write } from '../../src/embedded/backend.js';
+import { nowMs } from '../../src/clock.js';
+import type { Write } from '../../src/embedded/backend.js';
 import { Watch, type Way } from '../../src/embedded/watch.js';
 import type { EventTrace } from '../../src/relay/observer.js';
 

@@ -28,7 +28,7 @@ function handshake(userId: string): { socket: net.Socket; first: Promise<string>
 }
 
 it('stays open, whatever the memory of the sockets before it was', async () => {
-  // Where a socket's memory lies is chance: with corked answers some in a hundred were closed as soon as they were open.
+  // Where a socket's memory lies is chance: with corked answers one of these was closed at once in two of ten processes.
   const open: net.Socket[] = [];
   let closed = 0;
   for (let i = 0; i < 300; i++) {
