@@ -1,8 +1,8 @@
 /**
  * Works off wide events (wide.ts), a step at a time between batches.
  *
- * What must hold: a step is one transaction of at most 5,000 recipients, and no more than take about 50 ms, since everybody
- * else waits for it; at most one chunk of recipients is in memory; nobody waits while a chunk is fetched, on a
+ * What must hold: a step is one transaction of at most 5,000 recipients, and no more than take about 50 ms (20 ms beside live
+ * traffic), since everybody else waits for it; at most one chunk of recipients is in memory; nobody waits while a chunk is fetched, on a
  * connection of its own. The job with the fewest recipients so far comes first, so that a huge one does not hold up others.
  */
 
@@ -16,8 +16,8 @@ import { recipientsSql } from './resolve.js';
 /** Recipients of one transaction (DESIGN). */
 const stepLimit = { least: 100, most: 5_000, first: 500 } as const;
 
-/** How long a step may take; its size follows from how long those before it took. */
-const stepMs = 50;
+/** How long a step may take, also while there is live traffic; its size follows from how long those before it took. */
+const stepMs = { quiet: 50, busy: 20 } as const;
 
 /** Recipients fetched at once. */
 const defaultChunk = 20_000;
@@ -28,9 +28,15 @@ interface Job {
   readonly source: string;
   readonly key: string;
   readonly eventId: string;
-  readonly step: DeliverStep;
+  readonly step: DeliverStep | Keeping;
   readonly row: string;
   readonly after: string;
+}
+
+/** Of a retraction: those who are recipients of the row as it is now keep what they have. */
+interface Keeping {
+  readonly kind?: undefined;
+  readonly keeps?: boolean;
 }
 
 interface Chunk {
@@ -90,8 +96,11 @@ export class FanOut {
     await this.fetching;
   }
 
-  /** One transaction at most. Throws what storing throws; then nothing was written, and the step may be tried again. */
-  async step(connections: BatchConnections, term: string): Promise<FanOutState> {
+  /**
+   * One transaction at most; `busy`: there is live traffic that waits for it. Throws what storing throws; then nothing was written, and
+   * the step may be tried again.
+   */
+  async step(connections: BatchConnections, term: string, busy: boolean): Promise<FanOutState> {
     if (this.failure !== null) {
       const { error } = this.failure;
       this.failure = null;
@@ -113,7 +122,7 @@ export class FanOut {
     const outcome = await this.options.processor.processWide(connections, term, stepOf(job, users), users, (client) =>
       moveOn(client, job, users, done),
     );
-    this.size = sizeAfter(this.size, performance.now() - started);
+    this.size = sizeAfter(this.size, performance.now() - started, busy ? stepMs.busy : stepMs.quiet);
     current.position = through;
     if (through === recipients.length) this.current = null;
     return outcome;
@@ -153,15 +162,14 @@ export class FanOut {
 
   private async recipientsOf(job: Job, limit: number): Promise<string[]> {
     const { reader } = this.options;
-    if (job.kind === 'retract') {
-      const { rows } = await reader.query<{ user_id: string }>(
-        `select user_id from belfry.notification_event
-          where source = $1 and key = $2 and user_id > $3 and removed_at is null order by user_id limit $4`,
-        [job.source, job.key, job.after, limit],
-      );
-      return rows.map(({ user_id }) => user_id);
-    }
     const sql = this.recipients.get(job.source);
+    if (job.kind === 'retract')
+      return await nextHolders(
+        reader,
+        job,
+        job.step.kind === undefined && job.step.keeps === true ? sql : undefined,
+        limit,
+      );
     if (sql === undefined) return [];
     return await nextRecipients(reader, sql, job.row, job.after, limit);
   }
@@ -193,6 +201,24 @@ export async function nextRecipients(
   return rows.map(({ user_id }) => user_id);
 }
 
+/** Those after the job's last who have what the row brought, ascending; `keptBy`: SQL for those who keep it. */
+async function nextHolders(
+  client: pg.ClientBase,
+  job: Job,
+  keptBy: string | undefined,
+  limit: number,
+): Promise<string[]> {
+  const kept =
+    keptBy === undefined ? '' : `and not exists (select from (${keptBy}) r where r.user_id collate "C" = e.user_id)`;
+  const { rows } = await client.query<{ user_id: string }>(
+    `select e.user_id from belfry.notification_event e
+      where $1::jsonb is not null and e.source = $2 and e.key = $3 and e.user_id > $4 and e.removed_at is null ${kept}
+      order by e.user_id limit $5`,
+    [job.row, job.source, job.key, job.after, limit],
+  );
+  return rows.map(({ user_id }) => user_id);
+}
+
 /** The open job with the fewest recipients so far; those of one row in their order. */
 async function nextJob(client: pg.ClientBase): Promise<Job | null> {
   const { rows } = await client.query<Job>(
@@ -216,12 +242,12 @@ async function moveOn(client: pg.ClientBase, job: Job, users: readonly string[],
 }
 
 function stepOf(job: Job, users: readonly string[]): Step {
-  if (job.kind === 'retract') return { kind: 'retract', source: job.source, key: job.key };
+  if (job.step.kind === undefined) return { kind: 'retract', source: job.source, key: job.key };
   return { ...job.step, recipients: users, wide: false };
 }
 
 /** At most doubled, since the first steps may have been cheap. */
-function sizeAfter(size: number, tookMs: number): number {
-  const wanted = Math.round(size * Math.min(2, stepMs / Math.max(1, tookMs)));
+function sizeAfter(size: number, tookMs: number, mayTakeMs: number): number {
+  const wanted = Math.round(size * Math.min(2, mayTakeMs / Math.max(1, tookMs)));
   return Math.max(stepLimit.least, Math.min(stepLimit.most, wanted));
 }

@@ -330,7 +330,7 @@ export class Leading {
     const { fanOut, connections } = this.parts;
     if (!fanOut.pending || this.stopping || !this.term.trusted()) return;
     try {
-      const state = await withRetries(() => fanOut.step(connections, this.term.term));
+      const state = await withRetries(() => fanOut.step(connections, this.term.term, this.busy));
       if (state === 'waiting') {
         let timer: NodeJS.Timeout | undefined;
         const soon = new Promise<void>((resolve) => (timer = setTimeout(resolve, fetchingPollMs)));

@@ -54,6 +54,10 @@ export interface RetractStep {
   readonly onlyUser?: string;
   /** From whom nothing is taken: a text was edited that still names them. */
   readonly keep?: readonly string[];
+  /** The event whose row says from whom nothing is taken, for where they are too many to be listed (outbox id). */
+  readonly keepBy?: string;
+  /** They are too many. */
+  readonly wide?: boolean;
 }
 
 export type Step = DeliverStep | RetractStep;
@@ -210,9 +214,10 @@ function stepsOf(change: NetChange, source: Source, rules: PlanRules): Step[] {
   if (samePlace(before, after) || before.route === null) {
     return [deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: false, ifHeld: true })];
   }
-  if (!isOne(source) && after.wide !== true && samePlace({ ...before, route: after.route }, after)) {
+  if (!isOne(source) && samePlace({ ...before, route: after.route }, after)) {
+    const keep = { keep: after.recipients, keepBy: change.event.id, wide: after.wide === true };
     return [
-      { kind: 'retract', source: source.name, key: before.key, keep: after.recipients },
+      { kind: 'retract', source: source.name, key: before.key, ...keep },
       deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: false, ifHeld: false }),
     ];
   }

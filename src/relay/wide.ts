@@ -3,7 +3,8 @@
  *
  * What must hold: a job is opened in the transaction that stores the batch of its event, and moves on in the transaction
  * that stores what its step made, so that a crash repeats nothing and leaves nothing out; both are fenced by the term,
- * since they commit with belfry.store_batch. What was delivered wide is taken back wide: by rows of one key, not all at once.
+ * since they commit with belfry.store_batch. What was delivered wide is taken back wide: by rows of one key, not all at once. Of a row
+ * that was edited, nothing is taken from those to whom it goes as it is now.
  */
 
 import type pg from 'pg';
@@ -39,7 +40,9 @@ export class WideEvents {
     const steps = plan.steps.filter((step) => {
       const changes = mayChange(step) || held.has(keyOf(step));
       if (!changes || !(isWide(step) || known.has(keyOf(step)))) return true;
-      wide.push(step.kind === 'retract' ? { ...step, eventId: plan.lastEventId } : { ...step, ifHeld: false });
+      wide.push(
+        step.kind === 'retract' ? { ...step, eventId: step.keepBy ?? plan.lastEventId } : { ...step, ifHeld: false },
+      );
       return false;
     });
     return wide.length === 0 ? { plan, wide } : { plan: { ...plan, steps }, wide };
@@ -59,7 +62,7 @@ export class WideEvents {
           [step.source, step.key],
         );
       await client.query('delete from belfry.held where source = $1 and key = $2', [step.source, step.key]);
-      const described = step.kind === 'deliver' ? { ...step, recipients: [] } : {};
+      const described = step.kind === 'deliver' ? { ...step, recipients: [] } : { keeps: step.keepBy !== undefined };
       await client.query(
         `insert into belfry.fanout_job (kind, source, key, event_id, step, row)
          values ($1, $2, $3, $4, $5, coalesce((select o.new from belfry.outbox o where o.id = $4), '{}'))`,
@@ -93,7 +96,7 @@ async function heldOf(client: pg.ClientBase, steps: readonly Step[]): Promise<Se
 }
 
 function isWide(step: Step): boolean {
-  return step.kind === 'deliver' && step.wide;
+  return step.wide === true;
 }
 
 /** About a row that was there before, and about everybody who has it. */

@@ -176,7 +176,7 @@ export async function startBatches(database: TestDatabase, configText: string, c
     async fanOut(steps = Infinity) {
       const sizes: number[] = [];
       while (sizes.length < steps) {
-        const state = await fan.step(connections, await term());
+        const state = await fan.step(connections, await term(), false);
         if (state === 'idle') break;
         if (state === 'waiting') await fan.fetched();
         else sizes.push(state.deliveries + state.verdicts.length);

@@ -22,13 +22,15 @@ create index on members (circle);
 create table albums (id int primary key, circle int);
 create table posts (id int primary key, author int, circle int);
 create table photos (id int primary key, author int, album int);
+create table parties (id int primary key, host int, guests int[]);
 insert into members select 1, i from generate_series(1, ${String(members)}) i;
 insert into members select 2, i from generate_series(1, 5) i;
 insert into members select 3, 1 from generate_series(1, ${String(members)}) i;`,
     `
   - { name: post, type: post, table: posts, key: [id], actor: author, object: { kind: circle, id: circle }, recipient: { path: [{ from: circle, table: members, match: circle, take: person }] } }
   - { name: photo, type: photo, table: photos, key: [id], actor: author, object: { kind: album, id: album },
-      recipient: { path: [{ from: album, table: albums, match: id, take: circle }, { table: members, match: circle, take: person }] } }`,
+      recipient: { path: [{ from: album, table: albums, match: id, take: circle }, { table: members, match: circle, take: person }] } }
+  - { name: party, type: party, table: parties, key: [id], actor: host, recipient: { list: guests } }`,
   );
 });
 afterAll(() => mapping.stop());
@@ -109,5 +111,34 @@ describe('a row that is held', () => {
     } finally {
       await relay.stop();
     }
+  });
+});
+
+describe('a list of many that is edited', () => {
+  /** Guests from 1 to this number. */
+  const guests = (last: number): string => `array(select generate_series(1, ${String(last)}))`;
+
+  it.each([
+    ['stays wide', members, members + 1],
+    ['becomes narrow', members, 20],
+    ['becomes wide', 20, members],
+  ])('%s: who stays keeps what they have, and hears nothing', async (_, before, after) => {
+    await mapping.sql(`insert into parties values (${String(after)}, 9999, ${guests(before)})`);
+    await mapping.batches.run();
+    await mapping.batches.fanOut();
+    mapping.batches.heard();
+    await mapping.sql(`update parties set guests = ${guests(after)} where id = ${String(after)}`);
+    await mapping.batches.run();
+    await mapping.batches.fanOut();
+    const touched = new Set((await mapping.heard()).map((line) => line.split(' ')[0]));
+    const [low, high] = [before, after].sort((a, b) => a - b);
+    const between = Array.from({ length: (high ?? 0) - (low ?? 0) }, (__, i) => String((low ?? 0) + 1 + i));
+    expect([...touched].sort()).toEqual(between.sort());
+    const [row] = await mapping.sql(
+      `select count(*)::int as holders, (select count(*)::int from belfry.fanout_job where done_at is null) as jobs
+         from belfry.notification_event where source = 'party' and key = $1 and removed_at is null`,
+      [JSON.stringify([String(after)])],
+    );
+    expect(row).toEqual({ holders: after, jobs: 0 });
   });
 });
