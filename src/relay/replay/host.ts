@@ -26,8 +26,16 @@ export interface ReplayHost {
   publish(publications: readonly Publication[]): void;
 }
 
-/** In a turn the relay waits: what can't be read at once (somebody alters a table) is left until later. */
-const turnSession = { ...replaySession, lock_timeout: '100ms', statement_timeout: '2s' } as const;
+/**
+ * In a turn the relay waits: what can't be read at once (somebody alters a table) is left until later, and planning, which takes longer than
+ * reading a few events, is done once.
+ */
+const turnSession = {
+  ...replaySession,
+  plan_cache_mode: 'force_generic_plan',
+  lock_timeout: '100ms',
+  statement_timeout: '2s',
+} as const;
 
 /** For what is read in a turn, which must not wait for a page that is being read. */
 export function connectForTurns(url: string, applicationName: string): Promise<pg.Client> {

@@ -45,6 +45,9 @@ export interface ReplayedPage {
   readonly next: string | null;
 }
 
+/** Events of a page while nothing else happens, and while live events wait for the end of what is stored. */
+export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
+
 /** Pages are walked by id, whatever the statistics say of partitions that were empty a minute ago. */
 export const replaySession = {
   enable_seqscan: 'off',
@@ -83,21 +86,27 @@ export class ReplayPages {
 
   /** At most `limit` events after this id. Throws what Postgres says, also of a value that does not fit. */
   async read(afterId: string, limit: number): Promise<ReplayedPage> {
-    return await this.readWhere(this.client, `o.id > ${BigInt(afterId)}`, limit);
+    const { rows } = await this.client.query<RecognisedRow>(this.textOf(`o.id > ${BigInt(afterId)}`, limit));
+    return await this.pageOf(this.client, rows, limit);
   }
 
   /** Those of these events that may bring something now. */
   async again(client: pg.ClientBase, ids: readonly string[]): Promise<readonly PageEvent[]> {
-    const chosen = `o.id = any('{${ids.map((id) => String(BigInt(id))).join(',')}}'::bigint[])`;
-    return (await this.readWhere(client, chosen, ids.length)).events;
+    const { rows } = await client.query<RecognisedRow>({
+      name: 'belfry_replay_again',
+      text: this.textOf('o.id = any($1::bigint[])', pageEvents.quiet),
+      values: [ids],
+    });
+    return (await this.pageOf(client, rows, ids.length)).events;
   }
 
-  private async readWhere(client: pg.ClientBase, which: string, limit: number): Promise<ReplayedPage> {
+  private textOf(which: string, limit: number): string {
     const outbox = `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o
       where ${which} and ${this.where} order by o.id limit ${limit}) p`;
-    const { rows } = await client.query<RecognisedRow>(
-      this.statement(presentRows(outbox, this.config.sources, this.types)),
-    );
+    return this.statement(presentRows(outbox, this.config.sources, this.types));
+  }
+
+  private async pageOf(client: pg.ClientBase, rows: readonly RecognisedRow[], limit: number): Promise<ReplayedPage> {
     const { all_last: last = null, all_count: count = 0, already = 0 } = rows[0] ?? {};
     const found = eventsOf(
       rows.filter((row) => (row.id as string | null) !== null),

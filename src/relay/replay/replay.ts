@@ -84,9 +84,6 @@ export interface ReplayTask {
   readonly dryRun: boolean;
 }
 
-/** Events of a page while nothing else happens, and while live events wait for the end of what is stored. */
-export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
-
 /** Events stored in one transaction while there is live traffic. */
 const busyPiece = 25;
 
@@ -179,12 +176,12 @@ export class Replay implements JobRun {
     this.counts.processed += page.count;
     this.counts.already += page.already;
     const work = this.part(host, page.events, moved);
-    if (page.next !== null) this.readAhead(host, page.next, limit);
+    if (page.next !== null && host?.busy() !== true) this.readAhead(host, page.next, limit);
     await work;
     return page.next;
   }
 
-  /** While a page is stored the next one is read, nothing more than that. */
+  /** While a page is stored the next one is read, nothing more than that; not beside live traffic, where it rests in between. */
   private readAhead(host: ReplayHost | null, afterId: string, limit: number): void {
     const page = this.readPage(host, afterId, limit);
     // Looked at by the next step; a failure in between is not unhandled.
