@@ -3,8 +3,16 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { READER_ROLE, RELAY_ROLE, revokeStatements, roleStatements, runRoleStatements } from '../schema/roles.js';
-import { addCommand, print, withClient } from './common.js';
+import {
+  dropRoles,
+  dropStatements,
+  READER_ROLE,
+  RELAY_ROLE,
+  revokeStatements,
+  roleStatements,
+  runRoleStatements,
+} from '../schema/roles.js';
+import { addCommand, note, print, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 
 export function registerRoles(program: Command): void {
@@ -19,14 +27,19 @@ export function registerRoles(program: Command): void {
       const config = await loadConfig(options.config);
       await withClient(config.database.url, async (client) => {
         await assertMigrated(client);
-        const statements = options.drop ? revokeStatements(config) : await roleStatements(client, config);
-        if (options.dryRun) return print(statements.map((sql) => `${sql};`).join('\n'));
-        await runRoleStatements(client, statements);
-        print(
-          options.drop
-            ? `${RELAY_ROLE} and ${READER_ROLE} are gone`
-            : `done: grant ${RELAY_ROLE} to the user of \`belfry start\`, ${READER_ROLE} to that of a dashboard`,
-        );
+        if (options.dryRun) {
+          const statements = options.drop
+            ? [...revokeStatements(config), ...dropStatements]
+            : await roleStatements(client, config);
+          return print(statements.map((sql) => `${sql};`).join('\n'));
+        }
+        if (options.drop) {
+          const stay = await dropRoles(client, config);
+          for (const why of stay) note(`belfry: ${why}`);
+          return print(stay.length === 0 ? `${RELAY_ROLE} and ${READER_ROLE} are gone` : 'their rights here are gone');
+        }
+        await runRoleStatements(client, await roleStatements(client, config));
+        print(`done: grant ${RELAY_ROLE} to the user of \`belfry start\`, ${READER_ROLE} to that of a dashboard`);
       });
     });
 }

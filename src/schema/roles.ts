@@ -77,7 +77,7 @@ export async function roleStatements(client: pg.ClientBase, config: Config): Pro
   ];
 }
 
-/** Statements that take the rights back in this database, and then the roles, unless another database still needs them. */
+/** Statements that take the rights back in this database. */
 export function revokeStatements(config: Config): string[] {
   const tables = [...new Set(tablesOf(config))];
   const schemas = [...new Set(tables.map((table) => parseTableName(table).schema))];
@@ -93,9 +93,26 @@ export function revokeStatements(config: Config): string[] {
     `revoke all on schema belfry from ${roles}`,
     `revoke select on ${tables.map(quoteTable).join(', ')} from ${RELAY_ROLE}`,
     `revoke usage on schema ${schemas.map(quoteIdent).join(', ')} from ${RELAY_ROLE}`,
-    `drop role ${RELAY_ROLE}`,
-    `drop role ${READER_ROLE}`,
   ];
+}
+
+/** Statements that remove the roles, once they have no rights anywhere. */
+export const dropStatements: readonly string[] = [RELAY_ROLE, READER_ROLE].map((role) => `drop role if exists ${role}`);
+
+/** Takes the rights back in this database, and removes the roles; returns why one stays. Throws `database_denied`. */
+export async function dropRoles(client: pg.ClientBase, config: Config): Promise<string[]> {
+  await runRoleStatements(client, revokeStatements(config));
+  const stay: string[] = [];
+  for (const statement of dropStatements) {
+    try {
+      await runRoleStatements(client, [statement]);
+    } catch (error) {
+      // Roles are the cluster's, their rights the databases'.
+      if (sqlState(error) !== '2BP01') throw error;
+      stay.push(`${messageOf(error)}: another database of this server uses it, or it owns something`);
+    }
+  }
+  return stay;
 }
 
 /** All of them or none. Throws `database_denied`. */

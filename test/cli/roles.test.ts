@@ -11,7 +11,7 @@ import { parseConfig } from '../../src/config.js';
 import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
-import { revokeStatements, roleStatements, runRoleStatements } from '../../src/schema/roles.js';
+import { dropRoles, roleStatements, runRoleStatements } from '../../src/schema/roles.js';
 import { createTestDatabase, withUser } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';
@@ -51,7 +51,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await owner.query(`drop role ${users.relay}; drop role ${users.reader}`);
-  await runRoleStatements(owner, revokeStatements(config));
+  await dropRoles(owner, config);
   await database.drop();
   await rm(folder, { recursive: true });
 });

@@ -11,7 +11,7 @@ import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { connect } from '../../src/postgres.js';
 import { countReplay } from '../../src/relay/replay/work.js';
-import { revokeStatements, roleStatements, runRoleStatements } from '../../src/schema/roles.js';
+import { dropRoles, roleStatements, runRoleStatements } from '../../src/schema/roles.js';
 import { createTestDatabase, withUser } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
@@ -38,7 +38,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await owner.query(`drop role ${relayUser}; drop role ${readerUser}`);
-  await runRoleStatements(owner, revokeStatements(config));
+  await dropRoles(owner, config);
   await database.drop();
 });
 
@@ -120,4 +120,29 @@ it('nobody else may ask for a replay or make partitions', async () => {
   await denied(`belfry_test_nobody_${suffix}`, 'select belfry.replay()');
   await denied(`belfry_test_nobody_${suffix}`, `select belfry.drop_partition('outbox_20200101', '1 day')`);
   await owner.query(`drop role belfry_test_nobody_${suffix}`);
+});
+
+describe('taking the roles back', () => {
+  it('leaves a role that another database uses, without its rights here', async () => {
+    const other = await createTestDatabase({ prepare: socialSql });
+    try {
+      const client = await other.client();
+      const theirs = configOf(other.url);
+      await installCapture(client, theirs);
+      await runRoleStatements(client, await roleStatements(client, theirs));
+      const may = async () =>
+        (
+          await client.query<{ may: boolean }>(
+            `select has_schema_privilege('belfry_relay', 'belfry', 'usage') or has_table_privilege('belfry_relay', 'public.likes', 'select') as may`,
+          )
+        ).rows[0]?.may;
+      expect(await may()).toBe(true);
+      const stay = await dropRoles(client, theirs);
+      expect(stay).toHaveLength(2);
+      expect(stay[0]).toMatch(/belfry_relay.*another database/);
+      expect(await may()).toBe(false);
+    } finally {
+      await other.drop();
+    }
+  });
 });
