@@ -5,7 +5,7 @@
  * others: no control characters, none that turn the direction of text around.
  */
 
-import type { InboxState } from '../rules/aggregate.js';
+import type { InboxState } from '../rules/group.js';
 import type { Messages } from './messages.js';
 
 /** A notification with everything that its `data` shows. */

@@ -7,7 +7,7 @@ import type pg from 'pg';
 import { compareText, composites } from '../arrays.js';
 import type { Row } from '../arrays.js';
 import { BelfryError, sqlState } from '../errors.js';
-import type { Draft, InboxState, ShareAdded, ShareRemoved } from '../rules/aggregate.js';
+import type { Draft, InboxState, ShareAdded, ShareRemoved } from '../rules/group.js';
 import type { SuppressRule } from '../rules/event.js';
 
 /** Where the cursor stands once the batch is stored; null leaves it where it is. */

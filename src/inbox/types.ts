@@ -29,6 +29,9 @@ export interface RecoverRequest {
   readonly epoch: string | null;
 }
 
+/** More changes than this are not replayed (CONTRACT §5). */
+export const maxReplay = 500;
+
 /** The badge counts no further (CONTRACT §4). */
 export const maxCount = 100;
 

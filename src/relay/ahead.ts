@@ -8,7 +8,7 @@
 
 import type pg from 'pg';
 import type { Batch } from '../inbox/store.js';
-import { groupId, notificationOf } from '../rules/aggregate.js';
+import { groupId, notificationOf } from '../rules/group.js';
 import type { WriterPlans } from './connections.js';
 import { counterKey, loadGroupFacts } from './group-facts.js';
 import type { GroupQuestions, LoadedGroups } from './group-facts.js';

@@ -15,8 +15,9 @@ import type { SourceEvent } from '../rules/event.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { conditionOf, isTold, pairsOf, userColumns } from './filter.js';
 import type { OutboxFilter } from './filter.js';
-import { eventsOf, resolveSql } from './resolve.js';
-import type { ResolvedRow } from './resolve.js';
+import { resolveSql } from './resolve.js';
+import { eventsOf } from './resolved.js';
+import type { ResolvedRow } from './resolved.js';
 
 export interface OutboxItem {
   readonly id: string;

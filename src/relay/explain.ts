@@ -17,8 +17,9 @@ import { planPage } from './plan.js';
 import type { DeliverStep, Step } from './plan.js';
 import { PrivacyLoader } from './privacy-facts.js';
 import { keySql } from './replay/page.js';
-import { eventsOf, resolveSql } from './resolve.js';
-import type { PageEvent, ResolvedRow } from './resolve.js';
+import { resolveSql } from './resolve.js';
+import { eventsOf } from './resolved.js';
+import type { PageEvent, ResolvedRow } from './resolved.js';
 
 export type ExplainVerdict = 'delivered' | 'merged' | 'suppressed' | 'withdrawn' | 'pending' | 'dead';
 

@@ -5,8 +5,8 @@
 
 import type pg from 'pg';
 import { compareText, textArray } from '../arrays.js';
-import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../rules/aggregate.js';
-import { groupId, memberKey } from '../rules/aggregate.js';
+import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../rules/group.js';
+import { groupId, memberKey } from '../rules/group.js';
 
 export interface GroupQuestions {
   /** Groups that events may join, with the actor that would. */

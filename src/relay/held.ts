@@ -5,7 +5,7 @@
 
 import type pg from 'pg';
 import type { Leading } from './leading.js';
-import type { PageEvent } from './resolve.js';
+import type { PageEvent } from './resolved.js';
 
 /** Rows looked at in one go, the newest first. */
 const heldLimit = 1_000;

@@ -31,8 +31,9 @@ import { PageWork, withRetries } from './page-work.js';
 import { PrivacyLoader } from './privacy-facts.js';
 import { Reading } from './reading.js';
 import type { PreparedPage } from './reading.js';
-import { eventsOf, resolveSql } from './resolve.js';
-import type { PageEvent, ResolvedRow } from './resolve.js';
+import { resolveSql } from './resolve.js';
+import { eventsOf } from './resolved.js';
+import type { PageEvent, ResolvedRow } from './resolved.js';
 import type { BatchTraces } from './traces.js';
 
 /** How often a paused relay looks whether it may go on. */

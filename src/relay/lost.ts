@@ -20,7 +20,7 @@ import type { ColumnTypes } from '../schema/columns.js';
 import { blame } from './failures.js';
 import type { Leading } from './leading.js';
 import { recreateMissed } from './recreate.js';
-import type { PageEvent } from './resolve.js';
+import type { PageEvent } from './resolved.js';
 
 /** Rows taken back in one go; the rest follows with the next chore. */
 const retractLimit = 5_000;

@@ -8,9 +8,9 @@ import type { LoggedEvent } from '../inbox/store.js';
 import type { Side, SourceEvent } from '../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../rules/fold.js';
 import type { NetChange } from '../rules/fold.js';
-import { groupKeyOf } from '../rules/aggregate.js';
+import { groupKeyOf } from '../rules/group.js';
 import { counterKey } from './group-facts.js';
-import type { OtherEvent, PageEvent } from './resolve.js';
+import type { OtherEvent, PageEvent } from './resolved.js';
 
 /** Internal sources that capture the tables of blocks and mutes. */
 export const blocksSource = 'belfry.blocks';

@@ -1,7 +1,7 @@
 /** What must be known before a batch can be decided: who is asked about, and which groups, rows and counters. Pure. */
 
 import type { Config } from '../config.js';
-import type { GroupFact } from '../rules/aggregate.js';
+import type { GroupFact } from '../rules/group.js';
 import type { GroupQuestions } from './group-facts.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
 import type { Question } from './privacy-facts.js';

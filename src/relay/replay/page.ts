@@ -23,8 +23,9 @@ import { recipientsOfSources } from '../fan-out.js';
 import { conditionOf, isTold } from '../filter.js';
 import type { OutboxFilter } from '../filter.js';
 import { counterKey } from '../group-facts.js';
-import { eventsOf, resolveSql } from '../resolve.js';
-import type { PageEvent, ResolvedRow } from '../resolve.js';
+import { resolveSql } from '../resolve.js';
+import { eventsOf } from '../resolved.js';
+import type { PageEvent, ResolvedRow } from '../resolved.js';
 import { wideRecipients } from '../wide.js';
 
 /** How far the relay had read: visible in `seen`, or read within the delta that it was at. */

@@ -13,7 +13,7 @@ import { counterKey } from '../group-facts.js';
 import { planPage } from '../plan.js';
 import type { DeliverStep, Plan, RetractStep, Step } from '../plan.js';
 import type { PrivacyLoader } from '../privacy-facts.js';
-import type { PageEvent } from '../resolve.js';
+import type { PageEvent } from '../resolved.js';
 import { presentEvents } from './page.js';
 
 export type ReplayMode = 'deliver' | 'rebuild';

@@ -26,7 +26,7 @@ import { blame } from '../failures.js';
 import type { OutboxFilter } from '../filter.js';
 import { PrivacyLoader } from '../privacy-facts.js';
 import type { Plan } from '../plan.js';
-import type { PageEvent } from '../resolve.js';
+import type { PageEvent } from '../resolved.js';
 import { connectForTurns, storeFresh } from './host.js';
 import type { ReplayHost } from './host.js';
 import { ReplayPages, replaySession } from './page.js';
