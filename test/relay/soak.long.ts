@@ -24,8 +24,11 @@ const people = { owners: 20, likers: 50 } as const;
 const posts = 200;
 const comments = 200;
 
-/** What a table may grow by after the first third: autovacuum comes when it comes. */
-const most = { ratio: 1.25, bytes: 262_144 } as const;
+/**
+ * What a table may grow by after the first third. The one row of belfry.relay changes some hundred times a second: it takes what is written
+ * while somebody holds a snapshot, such as an ANALYZE, and that is not given back.
+ */
+const most = { ratio: 1.25, bytes: 1_048_576 } as const;
 
 /** Tables whose rows are changed and not added. The outbox, verdicts and traces are kept by time, and dropped or deleted. */
 const hot = [
