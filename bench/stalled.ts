@@ -70,11 +70,7 @@ ${table(['beside', 'p50', 'p99', 'p99 ÷ beside nobody', 'ended'], rows)}`,
           spread(pairedRatios(of('1,000 at full stop', p99), of('nobody else', p99))).median,
           1.2,
         ),
-        atLeast(
-          'ended, of 1,000 at full stop',
-          Math.min(...of('1,000 at full stop', ({ ended }) => ended)),
-          OTHERS,
-        ),
+        atLeast('ended, of 1,000 at full stop', Math.min(...of('1,000 at full stop', ({ ended }) => ended)), OTHERS),
       ],
     };
   },
@@ -104,7 +100,11 @@ async function play(context: BenchContext, url: string, kind: Kind, round: numbe
       latenciesMs = [...(await measured.ask({ do: 'collect', events: part.events })).latenciesMs].sort((a, b) => a - b);
     }
     const { closed } = await others.ask({ do: 'closed' });
-    const turn = { p50: quantile(latenciesMs, 0.5), p99: quantile(latenciesMs, 0.99), ended: Object.values(closed).reduce((sum, n) => sum + n, 0) };
+    const turn = {
+      p50: quantile(latenciesMs, 0.5),
+      p99: quantile(latenciesMs, 0.99),
+      ended: Object.values(closed).reduce((sum, n) => sum + n, 0),
+    };
     context.log(
       `stalled round ${round}, beside ${kind}: p50 ${turn.p50.toFixed(2)} ms, p99 ${turn.p99.toFixed(2)} ms, ended ${JSON.stringify(closed)}`,
     );
