@@ -9,7 +9,7 @@
 import type pg from 'pg';
 import { backlog as unread, install, SECRET, type Installation } from './lib/belfry.js';
 import { execute, queryOne, withClient } from './lib/database.js';
-import { sleep, until, type Child } from './lib/processes.js';
+import { residentMiB, sleep, until, type Child } from './lib/processes.js';
 import { atLeast, atMost, table, type Bench, type BenchContext, type Verdict } from './lib/report.js';
 import { createSocial } from './lib/social.js';
 import { numberSpread, quantile, rateSpread, spread } from './lib/stats.js';
@@ -27,6 +27,8 @@ const LIMIT_MS = 300_000;
 const MIN_PER_SECOND = 25_000;
 const MAX_PUSHES = 25;
 const MAX_DELAY_MS = 100;
+/** How much more memory the second half of one post's likes may need than the first: no group is held in memory. */
+const MAX_GROWTH = 1.25;
 
 /** The celebrity, and the posts of theirs that are liked. */
 const CELEBRITY = 1;
@@ -42,6 +44,9 @@ interface Beside {
 
 interface Round {
   readonly perSecond: number;
+  /** The relay's largest resident size while each half of the backlog was read. */
+  readonly firstHalfMiB: number;
+  readonly secondHalfMiB: number;
   readonly beside: ReadonlyMap<Kind, Beside>;
   readonly membersPerSecond: number;
 }
@@ -115,7 +120,13 @@ async function play({ quick }: BenchContext, installation: Installation, round: 
   const before = performance.now();
   const relay = await installation.start();
   try {
-    await until('crowd: backlog read', LIMIT_MS, 20, async () => (await unread(url)) === 0);
+    const half = { first: 0, second: 0 };
+    await until('crowd: backlog read', LIMIT_MS, 20, async () => {
+      const left = await unread(url);
+      const which = left > events / 2 ? 'first' : 'second';
+      half[which] = Math.max(half[which], residentMiB(relay.pid));
+      return left === 0;
+    });
     const perSecond = events / ((performance.now() - before) / 1000);
     const row = await queryOne(url, 'select actor_count from belfry.notification where object_id = $1', [
       String(round + 1),
@@ -138,7 +149,7 @@ async function play({ quick }: BenchContext, installation: Installation, round: 
         likes.close();
       }
     });
-    return { perSecond, beside, membersPerSecond };
+    return { perSecond, firstHalfMiB: half.first, secondHalfMiB: half.second, beside, membersPerSecond };
   } finally {
     await stop(relay);
   }
@@ -275,7 +286,14 @@ function describe({ quick }: BenchContext, results: readonly Round[], likes: num
     ];
   });
   return `${PEOPLE.toLocaleString('en')} people. A backlog of ${(quick ? 50_000 : 250_000).toLocaleString('en')} likes of one post, timed from the start of the process that reads it:
-${rateSpread(results.map(({ perSecond }) => perSecond))} likes/s. ${likes.toLocaleString('en')} likes of one post in ${celebrated.seconds.toFixed(0)} s, its owner connected: ${celebrated.pushes} pushes, the last
+${rateSpread(results.map(({ perSecond }) => perSecond))} likes/s, in at most
+${numberSpread(
+  results.map(({ firstHalfMiB }) => firstHalfMiB),
+  0,
+)} MiB for the first half and ${numberSpread(
+    results.map(({ secondHalfMiB }) => secondHalfMiB),
+    0,
+  )} MiB for the second. ${likes.toLocaleString('en')} likes of one post in ${celebrated.seconds.toFixed(0)} s, its owner connected: ${celebrated.pushes} pushes, the last
 of which tells of ${celebrated.actors.toLocaleString('en')} people.
 
 Single likes, ${LIKES_PER_SECOND} a second, each of a post that nobody liked before, to ${OWNERS} people who are connected, from the writer's reply to
@@ -291,6 +309,11 @@ function judge(results: readonly Round[], celebrated: Celebrated): Verdict[] {
       spread(results.map(({ perSecond }) => perSecond)).median,
       MIN_PER_SECOND,
       0,
+    ),
+    atMost(
+      'memory, second half ÷ first',
+      spread(results.map(({ firstHalfMiB, secondHalfMiB }) => secondHalfMiB / firstHalfMiB)).median,
+      MAX_GROWTH,
     ),
     atMost('pushes for the likes of a minute', celebrated.pushes, MAX_PUSHES, 0),
     ...([KINDS[1], KINDS[2]] as const).map((kind) =>

@@ -76,6 +76,8 @@ export interface Preparation {
   readonly groups: FactsAhead | null;
   /** Of a replay: that a person has it already is no news, and not kept. */
   readonly replayed?: true;
+  /** Of a replay: rows of wide events as they are now (`counterKey`), their mapped columns as JSON. */
+  readonly rows?: ReadonlyMap<string, string>;
   /** To be written in the transaction that stores. */
   readonly also?: (client: pg.ClientBase) => Promise<void>;
 }
@@ -138,7 +140,7 @@ export class BatchProcessor {
     await connections.plans.expect(prepared.events.length);
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
     const also = async (client: pg.ClientBase): Promise<void> => {
-      if (wide.length > 0) await this.wide.open(client, wide);
+      if (wide.length > 0) await this.wide.open(client, wide, prepared.rows);
       await prepared.also?.(client);
     };
     const plain = wide.length === 0 && prepared.also === undefined;

@@ -8,6 +8,7 @@
  */
 
 import type pg from 'pg';
+import { counterKey } from './group-facts.js';
 import type { DeliverStep, Plan, RetractStep, Step } from './plan.js';
 
 /** Above this many recipients an event is a job of its own (DESIGN: wide events). */
@@ -49,10 +50,14 @@ export class WideEvents {
   }
 
   /**
-   * Opens a job for each; a retraction ends what was still being delivered, and what was held is so no longer. To be called in the
+   * Opens a job for each, with its row of `rows` or of the outbox; a retraction ends what was still being delivered, and what was held is so no longer. To be called in the
    * transaction of the batch.
    */
-  async open(client: pg.ClientBase, wide: readonly WideStep[]): Promise<void> {
+  async open(
+    client: pg.ClientBase,
+    wide: readonly WideStep[],
+    rows: ReadonlyMap<string, string> = new Map(),
+  ): Promise<void> {
     this.any = true;
     for (const step of wide) {
       if (step.kind === 'retract')
@@ -65,8 +70,15 @@ export class WideEvents {
       const described = step.kind === 'deliver' ? { ...step, recipients: [] } : { keeps: step.keepBy !== undefined };
       await client.query(
         `insert into belfry.fanout_job (kind, source, key, event_id, step, row)
-         values ($1, $2, $3, $4, $5, coalesce((select o.new from belfry.outbox o where o.id = $4), '{}'))`,
-        [step.kind, step.source, step.key, step.eventId, JSON.stringify(described)],
+         values ($1, $2, $3, $4, $5, coalesce($6::jsonb, (select o.new from belfry.outbox o where o.id = $4), '{}'))`,
+        [
+          step.kind,
+          step.source,
+          step.key,
+          step.eventId,
+          JSON.stringify(described),
+          (step.kind === 'deliver' ? rows.get(counterKey(step.source, step.key)) : undefined) ?? null,
+        ],
       );
     }
   }

@@ -309,6 +309,22 @@ describe('replayed', () => {
     expect(await told(message)).toEqual({ people: members - 1, notifications: members - 1 });
   });
 
+  it('is told by its row as it is now: a column that was not captured then is there', async () => {
+    const since = await now();
+    const message = await send();
+    await database.pool.query(
+      `update belfry.outbox set new = new - 'conversation_id' where id = (select max(id) from belfry.outbox)`,
+    );
+    await batches.run();
+    await batches.fanOut();
+    expect(await told(message)).toMatchObject({ people: 0 });
+    const expected = { ...counts, delivered: members - 1, suppressed: 1 };
+    expect(await dryRun(since)).toEqual(expected);
+    expect(await batches.replay('deliver', { since }, true)).toEqual(expected);
+    await batches.fanOut();
+    expect(await told(message)).toEqual({ people: members - 1, notifications: members - 1 });
+  });
+
   it('one that is gone since is taken back by a rebuild, and counted', async () => {
     const since = await now();
     const message = await send();

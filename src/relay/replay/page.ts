@@ -190,17 +190,12 @@ export class ReplayPages {
     for (const item of found)
       if (item.kind === 'source' && item.event.after?.wide === true) wide.set(placeOf(item.event), item.event);
     const reaching = new Set<string>();
-    for (const [place, { id, source }] of wide) {
+    for (const [place, { source, after }] of wide) {
       const recipients = this.recipients.get(source);
-      if (recipients === undefined) continue;
-      const row = presentRows(
-        `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o where o.id = ${BigInt(id)}) p`,
-        this.config.sources,
-        this.types,
-      );
-      const present = await client.query<{ row: string | null }>(`select r.new::text as row from (${row}) r`);
+      if (recipients === undefined || after === null) continue;
+      const row = await presentRowOf(client, this.config.sources, this.types, { source, key: after.key });
       const { rowCount } = await client.query(`select from (${recipients}) r where r.user_id = $2 limit 1`, [
-        present.rows[0]?.row ?? '{}',
+        row ?? '{}',
         user,
       ]);
       if (rowCount === 1) reaching.add(place);
@@ -286,6 +281,24 @@ export function presentRows(page: string, sources: readonly Source[], types: Col
            else t.now end as new,
       case when ${isRow} and t.now is null then coalesce(p.new, p.old) else p.old end as old
     from ${page} left join lateral (${sources.map((source) => presentRow(source, types)).join('\nunion all\n')}) t on ${isRow}`;
+}
+
+/** A row of a source as it is now, its mapped columns as JSON; null when it is gone. `key`: as events have it. */
+export async function presentRowOf(
+  client: pg.ClientBase,
+  sources: readonly Source[],
+  types: ColumnTypes,
+  { source, key }: { readonly source: string; readonly key: string },
+): Promise<string | null> {
+  const columns = sources.find(({ name }) => name === source)?.key ?? [];
+  const values = JSON.parse(key) as readonly unknown[];
+  const named = JSON.stringify(Object.fromEntries(columns.map((column, i) => [column, values[i]])));
+  const page = `(select 0::bigint as id, '3'::xid8 as xid, now() as at, $1::text as source, 'created'::text as op, $2::jsonb as new, null::jsonb as old) p`;
+  const { rows } = await client.query<{ row: string | null }>(
+    `select r.new::text as row from (${presentRows(page, sources, types)}) r`,
+    [source, named],
+  );
+  return rows[0]?.row ?? null;
 }
 
 /** Keys are natural, but need not be unique in the table: one row stands for all. */

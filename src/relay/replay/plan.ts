@@ -14,12 +14,14 @@ import { planPage } from '../plan.js';
 import type { DeliverStep, Plan, RetractStep, Step } from '../plan.js';
 import type { PrivacyLoader } from '../privacy-facts.js';
 import type { PageEvent } from '../resolved.js';
-import { presentEvents } from './page.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { presentEvents, presentRowOf } from './page.js';
 
 export type ReplayMode = 'deliver' | 'rebuild';
 
 export interface PlannerOptions {
   readonly config: Config;
+  readonly types: ColumnTypes;
   readonly privacy: PrivacyLoader;
   /** Asks about people, and about what stands in the inbox. */
   readonly client: pg.ClientBase;
@@ -51,6 +53,7 @@ export class ReplayPlanner {
     const told = await this.toldWide(wanted);
     const toldSteps = new Set<Step>(told);
     const steps = wanted.filter((step) => !toldSteps.has(step));
+    const rows = await this.rowsOfWide(steps);
     const privacy = loader.load(client, deliveryQuestions(deliversOf({ ...live, steps })));
     // Awaited below or by the processor; a failure in between is not unhandled.
     privacy.catch(() => undefined);
@@ -80,10 +83,25 @@ export class ReplayPlanner {
       sources: new Set(),
     };
     return {
-      preparation: { events, plan, privacy, groups: null, replayed: true },
+      preparation: { events, plan, privacy, groups: null, replayed: true, rows },
       announced: live.announcements.length - missing.length,
       told,
     };
+  }
+
+  /** Rows of events that a job tells, or told once, as they are now: their recipients are asked with them. */
+  private async rowsOfWide(steps: readonly Step[]): Promise<ReadonlyMap<string, string>> {
+    const { client, config, types } = this.options;
+    const delivers = steps.flatMap((step) => (step.kind === 'deliver' ? [step] : []));
+    const known = await client.query<{ source: string; key: string }>(
+      `select distinct j.source, j.key from unnest($1::text[], $2::text[]) w(source, key)
+         join belfry.fanout_job j on j.source = w.source and j.key = w.key`,
+      [delivers.map(({ source }) => source), delivers.map(({ key }) => key)],
+    );
+    const rows = new Map<string, string>();
+    for (const { source, key } of [...delivers.filter(({ wide }) => wide), ...known.rows])
+      rows.set(counterKey(source, key), (await presentRowOf(client, config.sources, types, { source, key })) ?? '{}');
+    return rows;
   }
 
   private replayed(step: Step): Step[] {

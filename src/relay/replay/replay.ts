@@ -132,7 +132,7 @@ export class Replay implements JobRun {
       const types = await loadColumnTypes(reader, config);
       const privacy = await PrivacyLoader.create(reader, config, types);
       const onlyUser = task.mode === 'rebuild' ? (task.filter.user ?? null) : null;
-      const planning = { config, privacy, mode: task.mode, onlyUser };
+      const planning = { config, types, privacy, mode: task.mode, onlyUser };
       const planner = new ReplayPlanner({ ...planning, client: reader });
       const inTurn = { client: turns, planner: new ReplayPlanner({ ...planning, client: turns }) };
       const pages = new ReplayPages(reader, config, types, task.filter, task.bound, task.mode === 'deliver');

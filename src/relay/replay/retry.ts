@@ -102,7 +102,7 @@ export class DeadRetry implements JobRun {
     try {
       const types = await loadColumnTypes(client, config);
       const privacy = await PrivacyLoader.create(client, config, types);
-      const planner = new ReplayPlanner({ config, privacy, client, mode: 'rebuild', onlyUser: null });
+      const planner = new ReplayPlanner({ config, types, privacy, client, mode: 'rebuild', onlyUser: null });
       const processor = new BatchProcessor(config, privacy, new MemoryBroker());
       return new DeadRetry(config, client, types, planner, privacy, processor, filter);
     } catch (error) {

@@ -11,6 +11,7 @@ import type { BatchConnections, BatchProcessor } from '../batch.js';
 import { nextRecipients, recipientsOfSources } from '../fan-out.js';
 import type { DeliverStep } from '../plan.js';
 import type { WideStep } from '../wide.js';
+import { presentRowOf } from './page.js';
 
 /** Recipients judged at once, as many as a job tells at most. */
 const stepRecipients = 5_000;
@@ -30,8 +31,8 @@ export class WideCounter {
   constructor(
     private readonly processor: BatchProcessor,
     private readonly connections: Pick<BatchConnections, 'reader' | 'writer' | 'plans'>,
-    config: Config,
-    types: ColumnTypes,
+    private readonly config: Config,
+    private readonly types: ColumnTypes,
   ) {
     this.recipients = recipientsOfSources(config.sources, types);
   }
@@ -54,11 +55,7 @@ export class WideCounter {
     const row = `${step.source}\0${step.key}`;
     const again = this.counted.has(row);
     this.counted.add(row);
-    const outbox = await reader.query<{ row: string }>(
-      'select new::text as row from belfry.outbox where id = $1 and new is not null',
-      [step.eventId],
-    );
-    const values = outbox.rows[0]?.row ?? '{}';
+    const values = (await presentRowOf(reader, this.config.sources, this.types, step)) ?? '{}';
     for (let after = '', full = true; full;) {
       const users = await nextRecipients(reader, sql, values, after, stepRecipients);
       const { added, verdicts } = await this.processor.judgeWide(this.connections, step, users);
