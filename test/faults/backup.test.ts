@@ -1,6 +1,6 @@
 /**
- * Backup and restore with the tools that DBAs use: a dump into a younger cluster, recovery to a point in time, a promoted standby, and
- * from Postgres 15 into the newest. The relay notices by itself, begins a new epoch, tells nothing again, loses nothing, and says so.
+ * Backup and restore with the tools that DBAs use: a dump into a younger cluster, recovery to a point in time, a promoted standby,
+ * pg_upgrade, and from Postgres 15 into the newest. The relay notices by itself, begins a new epoch, tells nothing again, loses nothing, and says so.
  */
 import { appendFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,7 +16,7 @@ import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { connect } from '../../src/postgres.js';
 import { explainEvent } from '../../src/relay/explain.js';
 import { migrate } from '../../src/schema/migrate.js';
-import { Clusters, filesIn, tool, toolsFolder } from '../support/cluster.js';
+import { Clusters, filesIn, tool, toolIn, toolsFolder } from '../support/cluster.js';
 import type { Cluster } from '../support/cluster.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { addComment, addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
@@ -222,6 +222,36 @@ describe.skipIf(toolsFolder === null)(`backup and restore${needs}`, { timeout: 1
     await goesOn(standby.url('standby'), app, 'promoted');
     await standby.stop();
     primary = await clusters.start(primary.dataDir);
+  });
+
+  // Of one version into the same: the tools of a second one are not at hand. What it keeps and changes is the same.
+  it('pg_upgrade: another cluster with the same rows, whose transactions go on', async () => {
+    const old = await clusters.create('before');
+    const app = await prepare(old, 'upgraded');
+    await app.client.end();
+    await old.stop();
+    const dataDir = await clusters.init('after');
+    const cwd = await clusters.directory('upgrade');
+    const bin = toolsFolder ?? '';
+    await toolIn(
+      cwd,
+      'pg_upgrade',
+      '-b',
+      bin,
+      '-B',
+      bin,
+      '-d',
+      old.dataDir,
+      '-D',
+      dataDir,
+      '-U',
+      'postgres',
+      '-s',
+      cwd,
+    );
+    const upgraded = await clusters.start(dataDir);
+    await goesOn(upgraded.url('upgraded'), app, 'restored');
+    await upgraded.stop();
   });
 
   it('from an older Postgres into the embedded one, as after an upgrade by dump and restore', async () => {

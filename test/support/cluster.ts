@@ -23,10 +23,15 @@ export const toolsFolder: string | null =
 
 /** Runs a tool as the account of the servers. Rejects with what it wrote when it fails. */
 export async function tool(name: string, ...args: readonly string[]): Promise<string> {
+  return await toolIn('/', name, ...args);
+}
+
+/** Likewise, in a folder where it may leave what it writes beside. */
+export async function toolIn(cwd: string, name: string, ...args: readonly string[]): Promise<string> {
   const account = await chooseAccount();
   const child = spawn(path.join(toolsFolder ?? '', name), args, {
     ...account,
-    cwd: '/',
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
@@ -69,9 +74,14 @@ export class Clusters {
 
   /** A new cluster, started. */
   async create(name: string, settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
+    return await this.start(await this.init(name), settings);
+  }
+
+  /** The data directory of a new cluster. */
+  async init(name: string): Promise<string> {
     const dataDir = await this.directory(name);
     await tool('initdb', '-D', dataDir, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync');
-    return await this.start(dataDir, settings);
+    return dataDir;
   }
 
   /** Resolves when it takes connections. */
