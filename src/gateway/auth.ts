@@ -102,7 +102,7 @@ export class Auth {
       return session.close(4409, 'too many connections');
     }
     session.stage = 'joining';
-    session.id = sessions.nextId();
+    session.number = sessions.nextNumber();
     session.endsAtMs = identity.expiresAt * 1000;
     const hub = people.join(session, identity.userId);
     const announced = this.announcements.mark;

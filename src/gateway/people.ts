@@ -179,7 +179,7 @@ export class People {
     for (const session of hub.sessions) {
       if (session.stage !== 'live' || seq <= session.seq) continue;
       session.seq = seq;
-      if (publication.exceptSession === session.id) continue;
+      if (publication.exceptSession !== undefined && publication.exceptSession === session.id) continue;
       session.send(frame);
       sent++;
     }

@@ -36,6 +36,7 @@ export interface Greeting {
 /** Called when a session leaves everything it is in; the socket may still be open. */
 export interface SessionOwner {
   readonly sendQueueBytes: number;
+  nameOf(number: number): string;
   left(session: Session): void;
   fellBehind(session: Session): void;
   gone(session: Session): void;
@@ -49,8 +50,8 @@ const pieceChars = 8192;
 export class Session {
   socket: Socket | null = null;
   stage: Stage = 'opening';
-  /** Empty until authenticated. */
-  id = '';
+  /** Its number among the sessions of this process; below 0 until authenticated. Its name is made when it is asked for. */
+  number = -1;
   hub: PersonHub | null = null;
   seq = -1;
   /** `packBadge` of what this socket was told; below 0: nothing yet. */
@@ -86,6 +87,11 @@ export class Session {
     this.greeting = greeting;
     this.endsAtMs = deadlineMs;
     this.heardAtMs = nowMs;
+  }
+
+  /** Names it uniquely among all processes; empty until authenticated. */
+  get id(): string {
+    return this.number < 0 ? '' : this.owner.nameOf(this.number);
   }
 
   get userId(): string {

@@ -29,7 +29,7 @@ export class Sessions {
   #emptied: (() => void) | null = null;
   /** Names sessions uniquely among all processes, in few characters. */
   readonly #prefix: string;
-  #named = 0;
+  #numbered = 0;
 
   constructor(
     private readonly owner: SessionsOwner,
@@ -47,13 +47,19 @@ export class Sessions {
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
-  nextId(): string {
-    return `${this.#prefix}${(this.#named++).toString(36)}`;
+  nextNumber(): number {
+    return this.#numbered++;
+  }
+
+  nameOf(number: number): string {
+    return this.#prefix + number.toString(36);
   }
 
   /** The session of this name, if it is one of ours. Rarely asked: an index of all names would cost every socket memory. */
   named(id: string): Session | undefined {
-    return id.startsWith(this.#prefix) ? this.all.find((session) => session.id === id) : undefined;
+    if (!id.startsWith(this.#prefix)) return undefined;
+    const number = parseInt(id.slice(this.#prefix.length), 36);
+    return this.nameOf(number) === id ? this.all.find((session) => session.number === number) : undefined;
   }
 
   add(session: Session): void {

@@ -278,14 +278,15 @@ describe('the end', () => {
     const subscribed = await raw.ask({ op: 'subscribe', channel: 'room-of-floods' });
     const { offset, epoch } = subscribed.ok as { offset: number; epoch: string };
     const healthy = await Raw.session(rig, ada);
-    await healthy.ask({ op: 'subscribe', channel: 'room-of-floods' });
+    await healthy.ask({ op: 'subscribe', channel: 'room-of-calm' });
     raw.socket.pause();
     await rig.db.query(
       `select belfry.broadcast('room-of-floods', 'flood', jsonb_build_object('n', n, 'padding', repeat('x', 20000)))
          from generate_series(1, 400) n`,
     );
-    // Who reads has the last of it: everything was sent to the other, too.
-    for (let through = offset; through < offset + 400;) through = (await healthy.event('flood')).offset ?? NaN;
+    // What is told after the flood was sent after it. Not the flood itself: it may be too much for whoever reads, too.
+    await rig.db.query(`select belfry.broadcast('room-of-calm', 'calm', '{}')`);
+    await healthy.event('calm');
     raw.socket.resume();
     expect((await raw.close()).code).toBe(4508);
     let last = raw.frames.filter(({ event }) => event === 'flood').at(-1)?.offset ?? offset;
