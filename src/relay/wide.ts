@@ -77,24 +77,33 @@ export class WideEvents {
           step.key,
           step.eventId,
           JSON.stringify(described),
-          (step.kind === 'deliver' ? rows.get(counterKey(step.source, step.key)) : undefined) ?? null,
+          (step.kind === 'deliver' ? rows.get(keyOf(step)) : undefined) ?? null,
         ],
       );
     }
   }
 
-  private async known(client: pg.ClientBase, steps: readonly Step[]): Promise<Set<string>> {
-    const { rows } = await client.query<{ source: string; key: string; any: boolean }>({
-      name: 'belfry_wide_keys',
-      text: `select j.source, j.key, true as any from unnest($1::text[], $2::text[]) u(source, key)
-               join belfry.fanout_job j on j.source = u.source and j.key = u.key
-             union all
-             select '', '', exists (select from belfry.fanout_job)`,
-      values: [steps.map(({ source }) => source), steps.map(({ key }) => key)],
-    });
-    this.any = rows.some(({ any }) => any);
-    return new Set(rows.map(keyOf));
+  private async known(client: pg.ClientBase, steps: readonly Step[]): Promise<ReadonlySet<string>> {
+    const { keys, any } = await wideKeys(client, steps);
+    this.any = any;
+    return keys;
   }
+}
+
+/** Of these rows, those that a job tells or told (`counterKey`), and whether there is a job at all. */
+export async function wideKeys(
+  client: pg.ClientBase,
+  steps: readonly Step[],
+): Promise<{ readonly keys: ReadonlySet<string>; readonly any: boolean }> {
+  const { rows } = await client.query<{ source: string; key: string }>({
+    name: 'belfry_wide_keys',
+    text: `select j.source, j.key from unnest($1::text[], $2::text[]) u(source, key)
+             join belfry.fanout_job j on j.source = u.source and j.key = u.key
+           union all
+           select '', '' where exists (select from belfry.fanout_job)`,
+    values: [steps.map(({ source }) => source), steps.map(({ key }) => key)],
+  });
+  return { keys: new Set(rows.map(keyOf)), any: rows.length > 0 };
 }
 
 /** Of these rows, those that wait for their owner. */
@@ -122,5 +131,5 @@ function mayChange(step: Step): boolean {
 }
 
 function keyOf({ source, key }: { readonly source: string; readonly key: string }): string {
-  return `${source}\0${key}`;
+  return counterKey(source, key);
 }

@@ -15,6 +15,7 @@ import type { DeliverStep, Plan, RetractStep, Step } from '../plan.js';
 import type { PrivacyLoader } from '../privacy-facts.js';
 import type { PageEvent } from '../resolved.js';
 import type { ColumnTypes } from '../../schema/columns.js';
+import { wideKeys } from '../wide.js';
 import { presentEvents, presentRowOf } from './page.js';
 
 export type ReplayMode = 'deliver' | 'rebuild';
@@ -93,14 +94,14 @@ export class ReplayPlanner {
   private async rowsOfWide(steps: readonly Step[]): Promise<ReadonlyMap<string, string>> {
     const { client, config, types } = this.options;
     const delivers = steps.flatMap((step) => (step.kind === 'deliver' ? [step] : []));
-    const known = await client.query<{ source: string; key: string }>(
-      `select distinct j.source, j.key from unnest($1::text[], $2::text[]) w(source, key)
-         join belfry.fanout_job j on j.source = w.source and j.key = w.key`,
-      [delivers.map(({ source }) => source), delivers.map(({ key }) => key)],
-    );
     const rows = new Map<string, string>();
-    for (const { source, key } of [...delivers.filter(({ wide }) => wide), ...known.rows])
-      rows.set(counterKey(source, key), (await presentRowOf(client, config.sources, types, { source, key })) ?? '{}');
+    if (delivers.length === 0) return rows;
+    const { keys } = await wideKeys(client, delivers);
+    for (const step of delivers) {
+      const key = counterKey(step.source, step.key);
+      if ((step.wide || keys.has(key)) && !rows.has(key))
+        rows.set(key, (await presentRowOf(client, config.sources, types, step)) ?? '{}');
+    }
     return rows;
   }
 
