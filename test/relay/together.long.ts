@@ -6,21 +6,14 @@
  * still there. Takes BELFRY_TEST_SECONDS, ten minutes by default; prints what it measured.
  */
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { installCapture } from '../../src/capture/install.js';
-import { parseConfig } from '../../src/config.js';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { sqlState } from '../../src/errors.js';
 import { dropOldPartitions } from '../../src/outbox/partitions.js';
-import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
-import { startBelfry } from '../support/program.js';
-import type { Program } from '../support/program.js';
-import { addUsers, socialConfig, socialSql } from '../support/social.js';
+import { prepareLoad } from './load.js';
+import type { Load } from './load.js';
 
 const seconds = Number(process.env['BELFRY_TEST_SECONDS'] ?? '600');
 const writers = 8;
@@ -46,44 +39,27 @@ interface Wait {
   readonly ms: number;
 }
 
+let load: Load;
 let database: TestDatabase;
-let folder: string;
-let relay: Program;
-let likers: string[];
-let postIds: string[];
 /** When the outbox's clock began, and what it showed then. */
 let clock: { readonly began: number; readonly showed: number };
 
 beforeAll(async () => {
-  database = await createTestDatabase({ prepare: socialSql });
-  const client = await database.client();
-  const text = socialConfig(database.url, { retention: { outbox: '3650d', inbox: '3650d', channels: '2s' } });
-  await installCapture(client, parseConfig(text, {}, { path: 'test.yaml' }));
-  const owners = await addUsers(database.pool, ...Array.from({ length: people.owners }, (_, i) => `Owner ${i}`));
-  likers = await addUsers(database.pool, ...Array.from({ length: people.likers * writers }, (_, i) => `Fan ${i}`));
-  const { rows } = await client.query<{ id: string }>(
-    `insert into posts (user_id, body) select ($1::bigint[])[1 + n % $2], 'a post' from generate_series(1, $3) n returning id::text`,
-    [owners, owners.length, posts],
+  load = await prepareLoad(
+    { owners: people.owners, likers: people.likers * writers, posts },
+    { outbox: '3650d', inbox: '3650d', channels: '2s' },
   );
-  postIds = rows.map(({ id }) => id);
+  ({ database } = load);
   // It ends before the days that the relay makes by itself.
   clock = { began: Date.now(), showed: Date.now() - (seconds / daySeconds + 15) * 86_400_000 };
-  await client.query(
+  await load.client.query(
     `alter table belfry.outbox alter column at set default
        '${new Date(clock.showed).toISOString()}'::timestamptz + (clock_timestamp() - '${new Date(clock.began).toISOString()}'::timestamptz) * ${speed}`,
   );
-  folder = await mkdtemp(path.join(tmpdir(), 'belfry-together-'));
-  await writeFile(path.join(folder, 'belfry.yaml'), text);
-  relay = startBelfry(['start', '--config', path.join(folder, 'belfry.yaml'), '--role', 'all']);
-  const leads = 'select from belfry.relay where lease_until > clock_timestamp()';
-  await vi.waitFor(async () => expect((await client.query(leads)).rowCount).toBe(1), { timeout: 60_000 });
+  await load.start();
 }, 120_000);
 
-afterAll(async () => {
-  await relay.kill();
-  await database.drop();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => load.stop());
 
 const outboxNow = (): number => clock.showed + (Date.now() - clock.began) * speed;
 
@@ -177,8 +153,8 @@ async function write(index: number, signal: AbortSignal, writes: Write[]): Promi
   const insertComment = 'insert into comments (user_id, post_id, content) values ($1, $2, $3)';
   let liked = 0;
   const pair = (n: number): [string, string] => [
-    likers[index * people.likers + (n % people.likers)] ?? '',
-    postIds[Math.floor(n / people.likers) % posts] ?? '',
+    load.likers[index * people.likers + (n % people.likers)] ?? '',
+    load.postIds[Math.floor(n / people.likers) % posts] ?? '',
   ];
   for (let i = 0; !signal.aborted; i++) {
     const [user, post] = pair(liked);
