@@ -36,14 +36,14 @@ export class PostgresChannels implements Channels {
       events: EventRow[] | null;
     }>({
       name: 'belfry_channel_recover',
-      text: `select r.epoch, coalesce((select h."offset" from belfry.channel_head h where h.channel = $1), 0)::text as offset,
+      text: `select x.value as epoch, coalesce((select h."offset" from belfry.channel_head h where h.channel = $1), 0)::text as offset,
         (select min(e."offset")::text from belfry.channel_event e where e.channel = $1) as oldest,
         (select json_object_agg(c.source, c.count) from unnest($4::text[], $5::text[]) w(source, object_id)
            join belfry.counter c on c.source = w.source and c.object_id = w.object_id) as counts,
         (select json_agg(e order by e."offset"::bigint) from (
            select e.channel, e."offset"::text as offset, e.event, e.actor_id, e.data, e.data_without_actor
              from belfry.channel_event e where e.channel = $1 and e."offset" > $2 order by e."offset" limit $3) e) as events
-        from belfry.relay r`,
+        from belfry.epoch x`,
       values: [
         channel,
         offset ?? Number.MAX_SAFE_INTEGER,
@@ -53,7 +53,7 @@ export class PostgresChannels implements Channels {
       ],
     });
     const row = result.rows[0];
-    if (row === undefined) throw new BelfryError('not_migrated', 'Schema belfry has no relay row: run belfry migrate.');
+    if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
     const state: Record<string, number> = {};
     for (const { source } of counters) {
       if (source.counter === null) continue;

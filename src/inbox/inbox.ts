@@ -46,7 +46,7 @@ export class PostgresInbox implements Inbox {
   }
 
   async epoch(): Promise<string> {
-    const result = await this.pool.query<{ epoch: string }>('select epoch from belfry.relay');
+    const result = await this.pool.query<{ epoch: string }>('select value as epoch from belfry.epoch');
     return result.rows[0]?.epoch ?? '';
   }
 
@@ -101,8 +101,8 @@ export class PostgresInbox implements Inbox {
     const readable = await this.reader.rules();
     return await this.reader.inSnapshot(async (client) => {
       const head = await client.query<{ epoch: string; seq: string; unseen: number; unread: number }>(
-        `select r.epoch, coalesce((select h.seq from belfry.head h where h.user_id = $1), 0)::text as seq, counted.unseen, counted.unread
-           from belfry.relay r ${countsJoin('$1::text', readable)}`,
+        `select e.value as epoch, coalesce((select h.seq from belfry.head h where h.user_id = $1), 0)::text as seq, counted.unseen, counted.unread
+           from belfry.epoch e ${countsJoin('$1::text', readable)}`,
         [userId],
       );
       const rows = await client.query<NotificationRow>(listQuery(userId, query, before, readable));

@@ -21,13 +21,13 @@ export async function recover(
   const readable = await reader.rules();
   return await reader.inSnapshot(async (client) => {
     const head = await client.query<{ epoch: string; seq: string; pruned: string; unseen: number; unread: number }>(
-      `select r.epoch, coalesce((select h.seq from belfry.head h where h.user_id = $1), 0)::text as seq,
+      `select e.value as epoch, coalesce((select h.seq from belfry.head h where h.user_id = $1), 0)::text as seq,
                 coalesce((select p.seq from belfry.pruned p where p.user_id = $1), 0)::text as pruned, counted.unseen, counted.unread
-           from belfry.relay r ${countsJoin('$1::text', readable)}`,
+           from belfry.epoch e ${countsJoin('$1::text', readable)}`,
       [userId],
     );
     const row = head.rows[0];
-    if (row === undefined) throw new BelfryError('not_migrated', 'Schema belfry has no relay row: run belfry migrate.');
+    if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
     const seq = Number(row.seq);
     const announcements = await reader.unseenAnnouncements(client, userId);
     const base = { seq, epoch: row.epoch, announcements, unseen: row.unseen, unread: row.unread };
@@ -53,10 +53,10 @@ export async function recoverEach(reader: InboxReader, requests: readonly Recove
     announced: string;
   }>({
     name: 'belfry_recover_each',
-    text: `select r.epoch, coalesce(h.seq, 0)::text as seq, coalesce(s.through, 0)::text as through, counted.unseen, counted.unread,
+    text: `select e.value as epoch, coalesce(h.seq, 0)::text as seq, coalesce(s.through, 0)::text as through, counted.unseen, counted.unread,
                     (select coalesce(max(a.id), 0) from belfry.announcement a)::text as announced
                from unnest($1::text[]) with ordinality u(user_id, n)
-              cross join belfry.relay r
+              cross join belfry.epoch e
                left join belfry.head h on h.user_id = u.user_id
                left join belfry.announcement_seen s on s.user_id = u.user_id
               ${countsJoin('u.user_id', readable)}
@@ -71,7 +71,7 @@ export async function recoverEach(reader: InboxReader, requests: readonly Recove
   // In a storm of reconnects hardly anybody has missed something: no promise for them.
   const recoveries = requests.map(({ userId, since, epoch }, i): Recovery | Promise<Recovery> => {
     const row = rows[i];
-    if (row === undefined) throw new BelfryError('not_migrated', 'Schema belfry has no relay row: run belfry migrate.');
+    if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
     const seq = Number(row.seq);
     if (since !== null && epoch === row.epoch && since < seq) return recover(reader, userId, since, epoch);
     return {

@@ -22,6 +22,7 @@ const readOnly = ['schema_migration', 'capture_trigger'];
 /** Nothing personal: state, progress, counts. */
 const readable = [
   'relay',
+  'epoch',
   'source_state',
   'lost',
   'repair',

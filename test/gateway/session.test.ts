@@ -13,6 +13,24 @@ beforeAll(async () => {
 afterEach(() => rig.hangUp());
 afterAll(() => rig.stop());
 
+it('needs nothing of belfry.relay, whose row leaves more and more behind while a transaction is open', async () => {
+  const leader = await rig.db.client();
+  await leader.query(`update belfry.relay set epoch = 'a new one'`);
+  await leader.query('begin');
+  await leader.query('lock table belfry.relay in access exclusive mode');
+  try {
+    const client = await rig.login('44', { since: 7, epoch: 'the old one' });
+    expect(client.all[0]).toMatchObject({ ok: { epoch: 'a new one', recovered: false } });
+    const answer = await client.request({ op: 'subscribe', channel: 'post:4', offset: 1, epoch: 'the old one' });
+    expect(answer.ok).toMatchObject({ epoch: 'a new one', recovered: false });
+    const list = await rig.http('/api/notifications', { userId: '44' });
+    expect(await list.json()).toMatchObject({ items: [], epoch: 'a new one' });
+  } finally {
+    await leader.query('rollback');
+    await leader.end();
+  }
+});
+
 describe('authentication', () => {
   it('answers the op auth, replays nothing without since, and says synced', async () => {
     const client = await rig.connect();
