@@ -103,7 +103,7 @@ export class Auth {
     }
     session.stage = 'joining';
     session.number = sessions.nextNumber();
-    session.endsAtMs = identity.expiresAt * 1000;
+    session.endsAt(identity.expiresAt * 1000);
     const hub = people.join(session, identity.userId);
     const announced = this.announcements.mark;
     try {
@@ -176,7 +176,7 @@ export class Auth {
     try {
       const [epoch, badges] = await Promise.all([inbox.epoch(), inbox.badges([identity.userId])]);
       if (!session.open) return;
-      session.endsAtMs = identity.expiresAt * 1000;
+      session.endsAt(identity.expiresAt * 1000);
       this.#counted('refreshed');
       const badge = badges.get(identity.userId) ?? { unseen: 0, unread: 0 };
       session.badge = packBadge(badge);

@@ -61,7 +61,10 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     },
     sessionPrefix,
   );
-  const channels = new ChannelHubs({ store, topics, apart: sessions.apart, pushed, failed, repaired });
+  const channels = new ChannelHubs({
+    ...{ store, topics, pushed, failed, repaired },
+    ...{ everybody: sessions.all, apart: sessions.apart },
+  });
   const presence = new Presence({
     read: config.presence.read,
     access,

@@ -8,7 +8,8 @@
  * - Dense order as for people (gaps.ts). A gap that cannot be filled is told as `resync`, never skipped.
  * - A subscription is registered before its recovery is read; it joins the topic in the same turn in which its position has
  *   reached the hub's, so that it gets each offset once.
- * - `all` reaches everybody who is live; it needs no subscription.
+ * - `all` reaches everybody who is live; it needs no subscription. Nobody is in its topics before it is first used, which most never
+ *   do: it would cost every socket memory.
  */
 
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
@@ -47,6 +48,8 @@ export interface ChannelHub {
 export interface ChannelsOwner {
   readonly store: ChannelStore;
   readonly topics: Publisher;
+  /** All sockets. */
+  readonly everybody: readonly Session[];
   /** Live sessions that get `all` by the topic of those apart. */
   readonly apart: Set<Session>;
   pushed(kind: 'channel' | 'counter', count: number): void;
@@ -62,6 +65,8 @@ export class ChannelHubs {
   /** Always there, without subscriptions unless somebody asks for a replay of it. */
   readonly all = makeHub(CHANNEL_ALL);
   readonly gaps: Gaps<ChannelHub, ChannelPublication>;
+  /** Something was sent to `all`: from then on whoever becomes live is in one of its topics. */
+  #allIsUsed = false;
 
   constructor(private readonly owner: ChannelsOwner) {
     this.hubs.set(CHANNEL_ALL, this.all);
@@ -145,6 +150,7 @@ export class ChannelHubs {
 
   /** A live session gets `all`, by one topic or the other, unless it has subscribed to it. */
   placeImplicit(session: Session): void {
+    if (!this.#allIsUsed) return;
     if (session.stage !== 'live' || session.subscriptions?.has(CHANNEL_ALL) === true) return;
     if ((session.hub?.blocks?.size ?? 0) > 0) {
       session.socket?.unsubscribe(CHANNEL_ALL);
@@ -204,6 +210,7 @@ export class ChannelHubs {
   }
 
   private deliver(hub: ChannelHub, publication: ChannelPublication): void {
+    if (hub === this.all) this.useAll();
     hub.position = publication.offset;
     if (hub.recent !== null) {
       if (hub.recent.length >= mostRecent) hub.recent.shift();
@@ -224,9 +231,16 @@ export class ChannelHubs {
 
   /** To everybody who is live in a channel; `hidden` to those who must not see the actor. */
   private publish(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {
+    if (hub === this.all) this.useAll();
     this.owner.topics.publish(hub.channel, frame);
     this.tellApart(hub, frame, actorId, hidden);
     for (const { session } of hub.individual) session.send(seesNot(session, actorId) ? hidden() : frame);
+  }
+
+  private useAll(): void {
+    if (this.#allIsUsed) return;
+    this.#allIsUsed = true;
+    for (const session of this.owner.everybody) this.placeImplicit(session);
   }
 
   private tellApart(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {

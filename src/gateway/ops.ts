@@ -53,16 +53,17 @@ export class Ops {
 
   /** A message of a client, as it came; the buffer is only valid during the call. */
   receive(session: Session, message: ArrayBuffer, isBinary: boolean): void {
-    session.heardAtMs = Date.now();
+    const now = Date.now();
+    session.heard(now);
     if (!session.open) return;
     const { messageBytes } = this.context.config.limits;
     // Before anything is parsed. What is far too large uWebSockets has refused already.
     if (message.byteLength > 4 * messageBytes) return session.close(1009, 'far too large');
     if (message.byteLength > messageBytes) return session.close(4400, 'too large');
     if (isBinary) return session.close(4400, 'binary');
-    const now = session.heardAtMs;
-    session.tatMs = step(session.tatMs, now, this.#rate);
-    const excessMs = session.tatMs - now;
+    const tatMs = step(session.tatMs ?? 0, now, this.#rate);
+    session.tatMs = tatMs;
+    const excessMs = tatMs - now;
     if (excessMs > closeAfterSeconds * 1000) return session.close(4429, 'too many messages');
     const frame = parseClientFrame(Buffer.from(message).toString('utf8'));
     if (frame.kind === 'fatal') return session.close(4400, frame.reason);

@@ -202,7 +202,7 @@ export class Gateway {
       },
       message: (socket, message, isBinary) => this.#ops.receive(socket.getUserData().session, message, isBinary),
       pong: (socket) => {
-        socket.getUserData().session.heardAtMs = Date.now();
+        socket.getUserData().session.heard(Date.now());
       },
       drain: (socket) => socket.getUserData().session.onDrain(),
       dropped: (socket) => socket.getUserData().session.fallBehind(),

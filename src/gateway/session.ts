@@ -14,6 +14,7 @@ import type { ServerCloseCode } from '../protocol/codes.js';
 import type { AddressUse } from './limits.js';
 import type { PersonHub } from './people.js';
 import type { Subscription } from './channels.js';
+import { tickAfter, ticksAt } from './ticks.js';
 
 export interface SocketData {
   readonly session: Session;
@@ -56,12 +57,12 @@ export class Session {
   seq = -1;
   /** `packBadge` of what this socket was told; below 0: nothing yet. */
   badge = -1;
-  /** When this stage ends, in ms since 1970: the deadline for a token, the token's expiry, the grace of a slow one. */
-  endsAtMs: number;
-  /** Rate of messages, see limits.ts. */
-  tatMs = 0;
-  /** When the socket last gave a sign of life, by the gateway's clock. */
-  heardAtMs: number;
+  /** The first tick at which this stage is over: the deadline for a token, the token's expiry, the grace of a slow one. */
+  endsAtTick: number;
+  /** The tick at which the socket last gave a sign of life. */
+  heardAtTick: number;
+  /** Rate of messages, see limits.ts; null until the first one. */
+  tatMs: number | null = null;
   /** Which second of the ping interval is this one's. */
   phase = 0;
   /** Index in the gateway's table of sockets. */
@@ -85,8 +86,8 @@ export class Session {
     nowMs: number,
   ) {
     this.greeting = greeting;
-    this.endsAtMs = deadlineMs;
-    this.heardAtMs = nowMs;
+    this.endsAtTick = tickAfter(deadlineMs);
+    this.heardAtTick = ticksAt(nowMs);
   }
 
   /** Names it uniquely among all processes; empty until authenticated. */
@@ -106,6 +107,16 @@ export class Session {
   /** Whether frames may be sent. */
   get open(): boolean {
     return this.stage !== 'slow' && this.stage !== 'closed';
+  }
+
+  /** Its stage ends then, in ms since 1970. */
+  endsAt(ms: number): void {
+    this.endsAtTick = tickAfter(ms);
+  }
+
+  /** The socket gave a sign of life. */
+  heard(nowMs: number): void {
+    this.heardAtTick = ticksAt(nowMs);
   }
 
   /** Sends, unless it is closing. A frame that does not fit ends the session with 4508. */
@@ -168,7 +179,7 @@ export class Session {
   fallBehind(): void {
     if (!this.open) return;
     this.stage = 'slow';
-    this.endsAtMs = Date.now() + slowGraceMs;
+    this.endsAt(Date.now() + slowGraceMs);
     this.owner.fellBehind(this);
     // Not now: uWebSockets may be walking its topics.
     setImmediate(() => {

@@ -5,10 +5,11 @@
  * socket is pinged once per `pingSeconds`, spread over that time, and one that gave no sign of life for twice that is gone.
  */
 
-import type { Session } from './session.js';
 import { pingSeconds } from './context.js';
+import type { Session } from './session.js';
+import { tickMs, ticksAt } from './ticks.js';
 
-const tickMs = 500;
+const pingTicks = (pingSeconds * 1000) / tickMs;
 
 export interface SessionsOwner {
   readonly sendQueueBytes: number;
@@ -64,7 +65,7 @@ export class Sessions {
 
   add(session: Session): void {
     session.index = this.all.push(session) - 1;
-    session.phase = this.#added++ % (pingSeconds * (1000 / tickMs));
+    session.phase = this.#added++ % pingTicks;
   }
 
   left(session: Session): void {
@@ -95,13 +96,13 @@ export class Sessions {
   }
 
   private tick(): void {
-    const now = Date.now();
-    const phase = this.#ticks++ % (pingSeconds * (1000 / tickMs));
+    const now = ticksAt(Date.now());
+    const phase = this.#ticks++ % pingTicks;
     // Backwards: closing moves the last one, which has been looked at, into the place of the closed one.
     for (let i = this.all.length - 1; i >= 0; i--) {
       const session = this.all[i];
       if (session === undefined) continue;
-      if (session.endsAtMs <= now) this.end(session);
+      if (session.endsAtTick <= now) this.end(session);
       else if (session.phase === phase) this.ping(session, now);
     }
   }
@@ -111,8 +112,8 @@ export class Sessions {
     else session.close(4401, session.stage === 'opening' ? 'no token in time' : 'token expired');
   }
 
-  private ping(session: Session, nowMs: number): void {
-    if (session.heardAtMs + 2 * pingSeconds * 1000 <= nowMs) session.terminate();
+  private ping(session: Session, nowTick: number): void {
+    if (session.heardAtTick + 2 * pingTicks <= nowTick) session.terminate();
     else if (session.open) session.socket?.ping();
   }
 }
