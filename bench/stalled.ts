@@ -2,6 +2,8 @@
  * What readers at full stop cost the others: the latency of a channel's events at 200 subscribers who read, alone, beside 1,000 others who read
  * as well, and beside 1,000 who have stopped reading, in turn, each on a server of its own.
  *
+ * What is judged is whether the others notice that 1,000 stop who read before; beside nobody tells what serving them costs at all.
+ *
  * The operating system takes a megabyte or more for each socket that stands still. That much is sent before, so that within the measured time their
  * queues in the gateway fill, and they are ended.
  */
@@ -66,8 +68,8 @@ export const stalled: Bench = {
 ${table(['beside', 'p50', 'p99', 'p99 ÷ beside nobody', 'ended'], rows)}`,
       verdicts: () => [
         atMost(
-          'p99 beside 1,000 at full stop ÷ beside nobody else',
-          spread(pairedRatios(of('1,000 at full stop', p99), of('nobody else', p99))).median,
+          'p99 beside 1,000 at full stop ÷ beside the same who read',
+          spread(pairedRatios(of('1,000 at full stop', p99), of('1,000 who read', p99))).median,
           1.2,
         ),
         atLeast('ended, of 1,000 at full stop', Math.min(...of('1,000 at full stop', ({ ended }) => ended)), OTHERS),
