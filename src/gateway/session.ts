@@ -75,7 +75,8 @@ export class Session {
   missed: string | null = null;
   #tail: Promise<void> | null = null;
   #queued = 0;
-  #wake: (() => void) | null = null;
+  /** Replays that wait for room: a person's, and one of each channel that was resumed. */
+  #waiting: (() => void)[] | null = null;
   #detached = false;
 
   constructor(
@@ -225,14 +226,14 @@ export class Session {
 
   private drained(): Promise<void> {
     return new Promise((resolve) => {
-      this.#wake = resolve;
+      (this.#waiting ??= []).push(resolve);
     });
   }
 
   private wake(): void {
-    const wake = this.#wake;
-    this.#wake = null;
-    wake?.();
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    for (const goOn of waiting ?? []) goOn();
   }
 }
 
