@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startRig, tokenFor, type Rig } from './support.js';
 
 const sendQueueBytes = 256 * 1024;
@@ -260,4 +260,34 @@ describe('a replay', () => {
     expect(slow.closeCode).toBe(null);
     slow.socket.destroy();
   });
+
+  it.each([
+    ['many that take three bytes a letter', 400, 1800],
+    ['one that is larger than the queue', 1, 20_000],
+  ])(
+    'alone never ends in 4508 and leaves room for what follows, however small the queue: %s',
+    async (_what, count, letters) => {
+      const queueBytes = 16_384;
+      const small = await startRig({ db: rig.db, yaml: `limits: { sendQueueBytes: ${queueBytes} }` });
+      onTestFinished(() => small.stop());
+      const slow = await Reader.connect(small.port, '7');
+      await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+      const session = small.gateway.context.sessions.all[0]!;
+      const waits = () => session.socket?.getBufferedAmount() ?? 0;
+      slow.socket.pause();
+      while (waits() < queueBytes / 4) {
+        session.send(JSON.stringify({ event: 'before', data: { text: 'x'.repeat(1000) } }));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      const frame = JSON.stringify({ event: 'x', data: { text: '鐘'.repeat(letters) } });
+      const sent = session.sendPaced(Array.from({ length: count }, () => frame));
+      slow.socket.resume();
+      expect(await sent).toBe(true);
+      session.send(JSON.stringify({ event: 'after', data: {} }));
+      await slow.until(() => slow.ended || slow.frames.some((frame) => frame['event'] === 'after'));
+      expect(slow.closeCode).toBe(null);
+      expect(slow.frames.filter((frame) => frame['event'] === 'x')).toHaveLength(count);
+      slow.socket.destroy();
+    },
+  );
 });
