@@ -53,22 +53,29 @@ export class Coalescer {
 
   private open(key: string): void {
     this.#windows.set(key, { endsAtMs: this.nowMs() + coalesceMs, pending: null });
-    this.#timer ??= setTimeout(() => this.flush(), coalesceMs);
+    this.plan();
+  }
+
+  /** One timer, for the window that ends first. */
+  private plan(): void {
+    const first = this.#windows.values().next().value;
+    if (this.#timer !== null || first === undefined) return;
+    this.#timer = setTimeout(() => this.flush(), Math.max(1, first.endsAtMs - this.nowMs()));
   }
 
   private flush(): void {
-    this.#timer = null;
     const now = this.nowMs();
     for (const [key, window] of this.#windows) {
-      if (window.endsAtMs > now) {
-        this.#timer = setTimeout(() => this.flush(), Math.max(1, window.endsAtMs - now));
-        return;
-      }
+      // Also those that were opened by this loop: they stand at the end.
+      if (window.endsAtMs > now) break;
       this.#windows.delete(key);
       if (window.pending === null) continue;
       this.open(key);
       this.send(window.pending);
     }
+    // Until here the timer that has fired stands for the next.
+    this.#timer = null;
+    this.plan();
   }
 }
 

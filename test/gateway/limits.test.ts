@@ -235,4 +235,18 @@ describe('coalescing', () => {
       ),
     );
   });
+
+  it('has one timer at most, however long the updates go on', () => {
+    let sent = 0;
+    const coalescer = new Coalescer(() => sent++);
+    for (let i = 0; i < 400; i++) {
+      for (const channel of ['post:1', 'post:2', 'post:3'])
+        coalescer.add({ to: 'counter', channel, event: 'e', data: { n: i }, actorId: null });
+      expect(vi.getTimerCount()).toBe(1);
+      vi.advanceTimersByTime(25);
+    }
+    expect(sent).toBe(3 * (1 + 10_000 / 250));
+    vi.advanceTimersByTime(1000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
 });
