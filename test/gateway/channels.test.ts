@@ -214,6 +214,24 @@ describe('fan-out', () => {
     ).toEqual([1, 3]);
   });
 
+  it('keeps the counts of different objects in one channel apart', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'shared');
+    const comments = (post: string, count: number): CounterPublication => ({
+      ...counter('shared', 0),
+      event: 'comment_update',
+      data: { post_id: post, comments_count: count },
+      counter: `post_comment ${post}`,
+    });
+    rig.broker.publish(['1', '2', '3'].flatMap((post) => [comments(post, 1), comments(post, 2)]));
+    const logged = await rig.event('shared', 'comment_update', { post_id: '1', comments_count: 3 });
+    rig.broker.publish([{ ...logged, counter: 'post_comment 1' }]);
+    const last = (post: string) => client.all.findLast((frame) => frame.data?.['post_id'] === post)?.data;
+    await expect.poll(() => [last('2'), last('3')].map((data) => data?.['comments_count'])).toEqual([2, 2]);
+    const counts = client.all.filter((frame) => frame.data?.['post_id'] === '1');
+    expect(counts.map((frame) => frame.data!['comments_count'])).toEqual([1, 3]);
+  });
+
   it('shows an event of somebody blocked without its actor, offsets still dense', async () => {
     await block(rig.db.pool, ada, cleo);
     const [blocker, free] = [await rig.login(ada), await rig.login(bob)];

@@ -2,7 +2,6 @@
 
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CounterPublication } from '../../src/broker/broker.js';
 import { inRollout } from '../../src/gateway/auth.js';
 import { Coalescer } from '../../src/gateway/coalesce.js';
 import { Gaps } from '../../src/gateway/gaps.js';
@@ -199,31 +198,29 @@ describe('coalescing', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  it('sends at most one per channel and event in 250 ms, in order, and the latest always', () => {
+  // By the channel, by what is counted in it, and by event where the relay is of an older version that does not say what is counted.
+  it.each([
+    ['channel', (which: number) => ({ channel: `post:${which}`, event: 'e', counter: 'likes 1' })],
+    ['counter', (which: number) => ({ channel: 'all', event: 'e', counter: `likes ${which}` })],
+    ['event', (which: number) => ({ channel: 'all', event: `e${which}` })],
+  ])('sends at most one per %s in 250 ms, in order, and the latest always', (_what, named) => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: 0, max: 120 }), fc.integer({ min: 0, max: 2 })), { maxLength: 100 }),
         (steps) => {
-          const sent: { channel: string; count: number; atMs: number }[] = [];
-          const latest = new Map<string, number>();
-          const coalescer = new Coalescer(({ channel, data }) =>
-            sent.push({ channel, count: Number(data['n']), atMs: performance.now() }),
+          const sent: { which: number; count: number; atMs: number }[] = [];
+          const latest = new Map<number, number>();
+          const coalescer = new Coalescer(({ data }) =>
+            sent.push({ which: Number(data['which']), count: Number(data['n']), atMs: performance.now() }),
           );
           steps.forEach(([wait, which], n) => {
             vi.advanceTimersByTime(wait);
-            const channel = `post:${which}`;
-            latest.set(channel, n);
-            coalescer.add({
-              to: 'counter',
-              channel,
-              event: 'e',
-              data: { n },
-              actorId: null,
-            } satisfies CounterPublication);
+            latest.set(which, n);
+            coalescer.add({ to: 'counter', ...named(which), data: { n, which }, actorId: null });
           });
           vi.advanceTimersByTime(1000);
-          for (const [channel, n] of latest) {
-            const own = sent.filter((one) => one.channel === channel);
+          for (const [which, n] of latest) {
+            const own = sent.filter((one) => one.which === which);
             expect(own.at(-1)?.count).toBe(n);
             for (let i = 1; i < own.length; i++) {
               expect(own[i]!.atMs - own[i - 1]!.atMs).toBeGreaterThanOrEqual(249);
