@@ -27,7 +27,7 @@ export class Coalescer {
   ) {}
 
   add(publication: CounterPublication): void {
-    const key = keyOf(publication);
+    const key = counterKey(publication);
     const window = this.#windows.get(key);
     if (window !== undefined) {
       window.pending = publication;
@@ -40,7 +40,7 @@ export class Coalescer {
   /** A newer value goes out with a logged event: what waits is older. */
   supersede(publication: ChannelPublication): void {
     if (this.#windows.size === 0) return;
-    const window = this.#windows.get(keyOf(publication));
+    const window = this.#windows.get(counterKey(publication));
     if (window !== undefined) window.pending = null;
   }
 
@@ -81,6 +81,6 @@ export class Coalescer {
 }
 
 /** By event alone where nothing says which counter it is. */
-function keyOf({ channel, event, counter }: ChannelPublication | CounterPublication): string {
+export function counterKey({ channel, event, counter }: ChannelPublication | CounterPublication): string {
   return `${channel}\n${event}\n${counter ?? ''}`;
 }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { inRollout } from '../../src/gateway/auth.js';
 import { Coalescer } from '../../src/gateway/coalesce.js';
+import { LatestCounts } from '../../src/gateway/counts.js';
 import { Gaps } from '../../src/gateway/gaps.js';
 import { Addresses, clientAddress, isLoopback, perMinute, rate, remaining, step } from '../../src/gateway/limits.js';
 import { originAllowed } from '../../src/gateway/upgrade.js';
@@ -245,5 +246,29 @@ describe('coalescing', () => {
     expect(sent).toBe(3 * (1 + 10_000 / 250));
     vi.advanceTimersByTime(1000);
     expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('counts for those who join', () => {
+  const count = (n: number, counter = 'likes 1') =>
+    ({ to: 'counter', channel: 'post:1', event: 'e', data: { n }, actorId: null, counter }) as const;
+
+  it('are the latest of each counter that changed since somebody joined', () => {
+    const counts = new LatestCounts();
+    counts.add(count(1));
+    counts.add(count(2, 'likes 2'));
+    const { now } = counts;
+    counts.add(count(3));
+    counts.add(count(4));
+    expect(counts.since(0)).toEqual([count(2, 'likes 2'), count(4)]);
+    expect(counts.since(now)).toEqual([count(4)]);
+    expect(counts.since(counts.now)).toEqual([]);
+  });
+
+  it('are not known to be whole where some were dropped, but for who joined after those', () => {
+    const counts = new LatestCounts();
+    for (let n = 0; n < 513; n++) counts.add(count(n, `likes ${n}`));
+    expect(counts.since(0)).toBe(null);
+    expect(counts.since(1)).toHaveLength(512);
   });
 });
