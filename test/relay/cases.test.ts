@@ -457,6 +457,25 @@ describe('counters', () => {
     ]);
   });
 
+  it('of a replayed comment are those of now, as in the state that comes before it', async () => {
+    const channel = `post:${post}`;
+    const [kept, gone] = [await addComment(database.pool, post, bo), await addComment(database.pool, post, cleo)];
+    await batches.run(1);
+    await database.pool.query('delete from comments where id = $1', [gone]);
+    await batches.run(1);
+    const live = batches.heard().flatMap((one) => (one.to === 'channel' ? [one.data] : []));
+    expect(live).toMatchObject([{ comments_count: 1 }, { comments_count: 2 }]);
+    const { epoch } = await batches.channels.recover(channel, null, null);
+    const { state, events } = await batches.channels.recover(channel, 0, epoch);
+    expect(state).toMatchObject({ comments_count: 1 });
+    expect(events).toMatchObject(
+      [kept, gone].map((id) => ({
+        data: { comments_count: 1, post_id: post, comment: { id } },
+        dataWithoutActor: { comments_count: 1, post_id: post },
+      })),
+    );
+  });
+
   it('of another object are told all the same where the two share a channel', async () => {
     const text = parse(socialConfig(database.url)) as { sources: { channels?: string[] }[] };
     for (const source of text.sources) source.channels?.push('all');
