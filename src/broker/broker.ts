@@ -35,9 +35,11 @@ export interface ChannelPublication {
   /** Who did it; sessions of people blocked by or blocking the actor get `dataWithoutActor`, or nothing if that is null. */
   readonly actorId: string | null;
   readonly dataWithoutActor: Readonly<Record<string, unknown>> | null;
+  /** Whose value the data holds, see CounterPublication; null: no counter's. */
+  readonly counter?: string | null;
 }
 
-/** The present value of a counter; coalesced by the gateway to one per channel and event in 250 ms. */
+/** The present value of a counter; coalesced by the gateway to one per channel and counter in 250 ms. */
 export interface CounterPublication {
   readonly to: 'counter';
   readonly channel: string;
@@ -45,6 +47,8 @@ export interface CounterPublication {
   /** e.g. `{"post_id":"456","likes_count":8}`; `user_id` is added from `actorId`. */
   readonly data: Readonly<Record<string, unknown>>;
   readonly actorId: string | null;
+  /** Which counter it is: source and object, since a channel may hear of many. Absent from a relay of an older version. */
+  readonly counter?: string;
 }
 
 /** An announcement: to every session; it has no `seq`. */

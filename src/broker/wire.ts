@@ -1,4 +1,7 @@
-/** Publications on their way between processes: JSON, in pieces that every broker carries. */
+/**
+ * Publications on their way between processes: JSON, in pieces that every broker carries. What a later version adds is optional, for a
+ * process of the version before leaves it out.
+ */
 
 import type { Publication } from './broker.js';
 

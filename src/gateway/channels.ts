@@ -7,7 +7,7 @@
  *   position is ahead of the hub's.
  * - Dense order as for people (gaps.ts). A gap that cannot be filled is told as `resync`, never skipped.
  * - A subscription is registered before its recovery is read; it joins the topic in the same turn in which its position has
- *   reached the hub's, so that it gets each offset once.
+ *   reached the hub's, so that it gets each offset once, and then the counts that came meanwhile (counts.ts).
  * - `all` reaches everybody who is live; it needs no subscription. Nobody is in its topics before it is first used, which most never
  *   do: it would cost every socket memory.
  */
@@ -16,6 +16,7 @@ import type { ChannelPublication, CounterPublication } from '../broker/broker.js
 import type { Channels as ChannelStore } from '../inbox/types.js';
 import { CHANNEL_ALL } from '../protocol/frames.js';
 import { splitChannel } from '../protocol/parse.js';
+import { LatestCounts } from './counts.js';
 import { counterFrame, frameFor, pushFrame, withoutActor } from './frames.js';
 import { Gaps } from './gaps.js';
 import type { Publisher } from './listeners.js';
@@ -28,6 +29,8 @@ export interface Subscription {
   offset: number;
   /** replaying: gets nothing live · topic, apart: by the topic of that name · individual: one by one · ended. */
   mode: 'replaying' | 'topic' | 'apart' | 'individual' | 'ended';
+  /** What `hub.counts` had seen when it joined. */
+  readonly countsFrom: number;
 }
 
 export interface ChannelHub {
@@ -42,6 +45,9 @@ export interface ChannelHub {
   position: number;
   ahead: Map<number, ChannelPublication> | null;
   recent: ChannelPublication[] | null;
+  /** Counter updates, kept while anybody joins. */
+  counts: LatestCounts | null;
+  /** Subscriptions that are in no topic yet. */
   joining: number;
 }
 
@@ -86,10 +92,11 @@ export class ChannelHubs {
       hub = makeHub(channel);
       this.hubs.set(channel, hub);
     }
-    const subscription: Subscription = { session, hub, offset: -1, mode: 'replaying' };
-    hub.subscriptions.add(subscription);
     hub.joining++;
     hub.recent ??= [];
+    hub.counts ??= new LatestCounts();
+    const subscription: Subscription = { session, hub, offset: -1, mode: 'replaying', countsFrom: hub.counts.now };
+    hub.subscriptions.add(subscription);
     session.subscriptions ??= new Map();
     session.subscriptions.set(channel, subscription);
     return subscription;
@@ -106,7 +113,7 @@ export class ChannelHubs {
   leave(subscription: Subscription): void {
     const { hub, session, mode } = subscription;
     if (mode === 'ended') return;
-    if (mode === 'replaying') this.joined(hub);
+    if (isJoining(mode)) this.joined(hub);
     this.takeOut(subscription);
     subscription.mode = 'ended';
     hub.subscriptions.delete(subscription);
@@ -128,7 +135,6 @@ export class ChannelHubs {
       if (!(await this.replay(subscription, events))) return;
     }
     if (subscription.mode !== 'replaying' || !session.open) return;
-    this.joined(hub);
     subscription.mode = 'individual';
     hub.individual.add(subscription);
     this.place(subscription);
@@ -167,24 +173,27 @@ export class ChannelHubs {
     session.socket?.unsubscribe(CHANNEL_ALL);
   }
 
-  /** A frame without a position to everybody who is live, also to those who are being told what they missed of `all`. */
+  /** A frame without a position to everybody who is live, also to those who join `all`. */
   tellAll(frame: string): void {
     this.publish(this.all, frame, null, () => frame);
-    for (const { session, mode } of this.all.subscriptions) if (mode === 'replaying') session.send(frame);
+    for (const { session, mode } of this.all.subscriptions) if (isJoining(mode)) session.send(frame);
   }
 
   receive(publication: ChannelPublication): void {
     const hub = this.hubs.get(publication.channel);
     if (hub === undefined) return;
     if (hub === this.all && hub.position < 0 && hub.joining === 0) hub.position = publication.offset - 1;
+    // Now, and not when its turn has come: counts that come until then are newer.
+    if (publication.offset > hub.position) hub.counts?.supersede(publication);
     this.gaps.receive(hub, publication.offset, publication);
   }
 
-  /** The present value of a counter, already coalesced. */
+  /** The present value of a counter, already coalesced; those who join hear of it in the end, lest it be older than what they are told. */
   count(publication: CounterPublication): void {
     const hub = this.hubs.get(publication.channel);
     if (hub === undefined) return;
     this.publish(hub, counterFrame(publication, true), publication.actorId, () => counterFrame(publication, false));
+    hub.counts?.add(publication);
     this.owner.pushed('counter', 1);
   }
 
@@ -199,6 +208,18 @@ export class ChannelHubs {
     subscription.mode = wanted;
     if (wanted === 'apart') hub.apart.add(subscription);
     session.socket.subscribe(wanted === 'apart' ? hub.apartTopic : hub.channel);
+    if (!isJoining(mode)) return;
+    this.tellCounts(subscription);
+    this.joined(hub);
+  }
+
+  private tellCounts({ hub, session, countsFrom }: Subscription): void {
+    const counts = hub.counts?.since(countsFrom);
+    if (counts === null) session.send(pushFrame('resync', { reason: 'channel', channel: hub.channel }));
+    if (counts == null || counts.length === 0) return;
+    session.corked(() => {
+      for (const count of counts) session.send(counterFrame(count, !seesNot(session, count.actorId)));
+    });
   }
 
   private takeOut(subscription: Subscription): void {
@@ -229,12 +250,11 @@ export class ChannelHubs {
     }
   }
 
-  /** To everybody who is live in a channel; `hidden` to those who must not see the actor. */
+  /** To everybody who is in a topic of a channel; `hidden` to those who must not see the actor. */
   private publish(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {
     if (hub === this.all) this.useAll();
     this.owner.topics.publish(hub.channel, frame);
     this.tellApart(hub, frame, actorId, hidden);
-    for (const { session } of hub.individual) session.send(seesNot(session, actorId) ? hidden() : frame);
   }
 
   private useAll(): void {
@@ -271,12 +291,18 @@ export class ChannelHubs {
     this.publish(hub, frame, null, () => frame);
     hub.position = hub.ahead === null ? upTo : Math.min(...hub.ahead.keys()) - 1;
     if (hub.recent !== null) hub.recent.length = 0;
-    for (const subscription of hub.individual) subscription.offset = Math.max(subscription.offset, hub.position);
+    for (const subscription of hub.individual) {
+      subscription.session.send(frame);
+      subscription.offset = Math.max(subscription.offset, hub.position);
+      this.place(subscription);
+    }
     this.gaps.settle(hub);
   }
 
   private joined(hub: ChannelHub): void {
-    if (--hub.joining === 0) hub.recent = null;
+    if (--hub.joining > 0) return;
+    hub.recent = null;
+    hub.counts = null;
   }
 }
 
@@ -284,6 +310,10 @@ const nobody: ReadonlySet<Session> = new Set();
 
 function seesNot(session: Session, actorId: string | null): boolean {
   return actorId !== null && session.hub?.blocks?.has(actorId) === true;
+}
+
+function isJoining(mode: Subscription['mode']): boolean {
+  return mode === 'replaying' || mode === 'individual';
 }
 
 function makeHub(channel: string): ChannelHub {
@@ -299,6 +329,7 @@ function makeHub(channel: string): ChannelHub {
     position: -1,
     ahead: null,
     recent: null,
+    counts: null,
     joining: 0,
   };
 }

@@ -1,13 +1,14 @@
 /**
- * Counter updates: at most one per channel and event in 250 ms, the first at once, the latest value last.
+ * Counter updates: at most one per channel and counter in 250 ms, the first at once, the latest value last.
  *
- * What must hold: values are absolute, so that leaving out all but the latest loses nothing; the latest value that arrived is
- * always sent; an older value never follows a newer one, also not one that came with a logged event (`supersede`).
+ * What must hold: values are absolute, so that leaving out all but the latest loses nothing; the latest value of each counter that
+ * arrived is always sent, also where many share a channel; an older value never follows a newer one, also not one that came with a
+ * logged event (`supersede`).
  */
 
-import type { CounterPublication } from '../broker/broker.js';
+import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 
-/** CONTRACT §5. */
+/** CONTRACT §5, per counter: another object's value is no newer one of this. */
 export const coalesceMs = 250;
 
 interface Window {
@@ -26,7 +27,7 @@ export class Coalescer {
   ) {}
 
   add(publication: CounterPublication): void {
-    const key = keyOf(publication.channel, publication.event);
+    const key = counterKey(publication);
     const window = this.#windows.get(key);
     if (window !== undefined) {
       window.pending = publication;
@@ -37,9 +38,9 @@ export class Coalescer {
   }
 
   /** A newer value goes out with a logged event: what waits is older. */
-  supersede(channel: string, event: string): void {
+  supersede(publication: ChannelPublication): void {
     if (this.#windows.size === 0) return;
-    const window = this.#windows.get(keyOf(channel, event));
+    const window = this.#windows.get(counterKey(publication));
     if (window !== undefined) window.pending = null;
   }
 
@@ -53,25 +54,33 @@ export class Coalescer {
 
   private open(key: string): void {
     this.#windows.set(key, { endsAtMs: this.nowMs() + coalesceMs, pending: null });
-    this.#timer ??= setTimeout(() => this.flush(), coalesceMs);
+    this.plan();
+  }
+
+  /** One timer, for the window that ends first. */
+  private plan(): void {
+    const first = this.#windows.values().next().value;
+    if (this.#timer !== null || first === undefined) return;
+    this.#timer = setTimeout(() => this.flush(), Math.max(1, first.endsAtMs - this.nowMs()));
   }
 
   private flush(): void {
-    this.#timer = null;
     const now = this.nowMs();
     for (const [key, window] of this.#windows) {
-      if (window.endsAtMs > now) {
-        this.#timer = setTimeout(() => this.flush(), Math.max(1, window.endsAtMs - now));
-        return;
-      }
+      // Also those that were opened by this loop: they stand at the end.
+      if (window.endsAtMs > now) break;
       this.#windows.delete(key);
       if (window.pending === null) continue;
       this.open(key);
       this.send(window.pending);
     }
+    // Until here the timer that has fired stands for the next.
+    this.#timer = null;
+    this.plan();
   }
 }
 
-function keyOf(channel: string, event: string): string {
-  return `${channel}\n${event}`;
+/** By event alone where nothing says which counter it is. */
+export function counterKey({ channel, event, counter }: ChannelPublication | CounterPublication): string {
+  return `${channel}\n${event}\n${counter ?? ''}`;
 }

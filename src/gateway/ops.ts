@@ -152,7 +152,8 @@ export class Ops {
         epoch: request.epoch,
       });
       channels.begin(subscription.hub, recovery.offset);
-      if (subscription.mode === 'ended') return;
+      // A re-check was faster than the recovery.
+      if (subscription.mode === 'ended') throw new Refusal('forbidden', 'You may not read this channel.');
       const { offset, epoch, recovered, state } = recovery;
       session.send(okFrame(id, { channel, offset, epoch, recovered, state }));
       subscription.offset = recovered && request.offset !== null ? request.offset : offset;

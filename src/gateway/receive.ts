@@ -56,7 +56,7 @@ export class Receiver implements BrokerHandler {
       case 'badge':
         return badges.touch(publication.userId, publication.onlyRises);
       case 'channel':
-        coalescer.supersede(publication.channel, publication.event);
+        coalescer.supersede(publication);
         return channels.receive(publication);
       case 'counter':
         if (this.hasSubscribers(publication.channel)) coalescer.add(publication);

@@ -46,7 +46,7 @@ export interface SessionOwner {
 /** How long a session that fell behind may take to make room for its close frame. */
 const slowGraceMs = 10_000;
 /** Frames of a replay go out in corked pieces of about this size. */
-const pieceChars = 8192;
+const pieceBytes = 8192;
 
 export class Session {
   socket: Socket | null = null;
@@ -75,7 +75,8 @@ export class Session {
   missed: string | null = null;
   #tail: Promise<void> | null = null;
   #queued = 0;
-  #wake: (() => void) | null = null;
+  /** Replays that wait for room: a person's, and one of each channel that was resumed. */
+  #waiting: (() => void)[] | null = null;
   #detached = false;
 
   constructor(
@@ -131,23 +132,18 @@ export class Session {
     else this.socket.cork(work);
   }
 
-  /** Sends as fast as the socket takes it, so that a replay alone never ends in 4508; false when the session has ended. */
+  /**
+   * Sends as fast as the socket takes it, so that a replay alone never ends in 4508, and resolves when there is room again for
+   * what follows; false when the session has ended.
+   */
   async sendPaced(frames: readonly string[]): Promise<boolean> {
+    if (frames.length === 0) return this.open;
     const room = Math.min(65_536, this.owner.sendQueueBytes / 2);
     let next = 0;
-    while (next < frames.length && this.open && this.socket !== null) {
-      if (this.socket.getBufferedAmount() > room) {
-        await this.drained();
-        continue;
-      }
-      this.corked(() => {
-        for (let chars = 0; next < frames.length && chars < pieceChars; next++) {
-          const frame = frames[next] ?? '';
-          if (chars > 0 && chars + frame.length > pieceChars) break;
-          chars += frame.length;
-          this.send(frame);
-        }
-      });
+    while (this.open && this.socket !== null) {
+      if (this.socket.getBufferedAmount() > room) await this.drained();
+      else if (next === frames.length) break;
+      else this.corked(() => (next = this.sendPiece(frames, next, Math.min(pieceBytes, room / 2))));
     }
     return this.open;
   }
@@ -223,16 +219,28 @@ export class Session {
     this.wake();
   }
 
+  /** Sends the next frames of about so many bytes together, at least one; returns the index of the first that is left. */
+  private sendPiece(frames: readonly string[], from: number, mostBytes: number): number {
+    let next = from;
+    for (let bytes = 0; next < frames.length; next++) {
+      const frame = frames[next] ?? '';
+      bytes += Buffer.byteLength(frame);
+      if (next > from && bytes > mostBytes) break;
+      this.send(frame);
+    }
+    return next;
+  }
+
   private drained(): Promise<void> {
     return new Promise((resolve) => {
-      this.#wake = resolve;
+      (this.#waiting ??= []).push(resolve);
     });
   }
 
   private wake(): void {
-    const wake = this.#wake;
-    this.#wake = null;
-    wake?.();
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    for (const goOn of waiting ?? []) goOn();
   }
 }
 

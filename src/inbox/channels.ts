@@ -63,7 +63,8 @@ export class PostgresChannels implements Channels {
     const base = { offset: head, epoch: row.epoch, state };
     if (offset === null) return { ...base, recovered: true, events: [] };
     if (epoch !== row.epoch || offset > head) return { ...base, recovered: false, events: [] };
-    const events = (row.events ?? []).map(publicationOf);
+    // With the counts of now: those of then, told behind `state`, would be taken for newer.
+    const events = (row.events ?? []).map((event) => atPresent(publicationOf(event), counters, state));
     // The log must reach back to the position without a hole.
     const whole = events.length === head - offset && events.length <= maxReplay;
     return whole ? { ...base, recovered: true, events } : { ...base, recovered: false, events: [] };
@@ -124,6 +125,24 @@ export class PostgresChannels implements Channels {
       return fits ? [{ source, id }] : [];
     });
   }
+}
+
+/** With the values that its counters have in `state`; an event of another kind as it is. */
+function atPresent(
+  event: ChannelPublication,
+  counters: readonly { readonly source: Source }[],
+  state: Readonly<Record<string, number>>,
+): ChannelPublication {
+  const { data, dataWithoutActor } = event;
+  const fields = counters.flatMap(({ source: { counter } }) => (counter?.event === event.event ? [counter.field] : []));
+  const counts = Object.fromEntries(
+    fields.flatMap((field) => (dataWithoutActor !== null && field in dataWithoutActor ? [[field, state[field]]] : [])),
+  );
+  return {
+    ...event,
+    data: { ...data, ...counts },
+    dataWithoutActor: dataWithoutActor && { ...dataWithoutActor, ...counts },
+  };
 }
 
 function publicationOf(row: EventRow): ChannelPublication {

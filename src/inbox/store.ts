@@ -24,6 +24,8 @@ export interface LoggedEvent {
   readonly actorId: string | null;
   readonly data: Readonly<Record<string, unknown>>;
   readonly dataWithoutActor: Readonly<Record<string, unknown>> | null;
+  /** The counter whose value the data holds, as gateways are told; it is not stored. */
+  readonly counter: string | null;
 }
 
 export interface Verdict {

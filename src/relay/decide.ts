@@ -10,7 +10,7 @@ import { Aggregation } from '../rules/aggregate.js';
 import { HOLD_MS } from '../rules/event.js';
 import { directedKey, suppressedBy, threadKey } from '../rules/privacy.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
-import { counterKey } from './group-facts.js';
+import { counterKey, counterName } from './group-facts.js';
 import type { LoadedGroups } from './group-facts.js';
 import type { ChannelNote, Plan } from './plan.js';
 import { deliveryOf } from './questions.js';
@@ -119,9 +119,11 @@ function loggedOf({ source, side, event }: ChannelNote, plan: Plan, groups: Load
         };
   const included = JSON.parse(side.include ?? '{}') as Record<string, unknown>;
   const actor = side.actorId === null ? {} : { user_id: side.actorId };
+  const counter = source.counter === null || side.objectId === null ? null : counterName(source.name, side.objectId);
   return side.channels.map((channel) => ({
     channel,
     event,
+    counter,
     actorId: side.actorId,
     data: { ...object, ...count, ...actor, [source.subject?.kind ?? source.type]: included },
     dataWithoutActor: source.counter === null ? null : { ...object, ...count },

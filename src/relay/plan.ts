@@ -307,6 +307,7 @@ function broadcastOf(event: OtherEvent): LoggedEvent {
     actorId: null,
     data: typeof data === 'object' && data !== null ? { ...data } : { value: data },
     dataWithoutActor: null,
+    counter: null,
   };
 }
 

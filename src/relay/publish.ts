@@ -4,6 +4,7 @@ import type { Broker, Publication } from '../broker/broker.js';
 import { announcementFrame, notificationFrame, withdrawnFrame } from '../inbox/render.js';
 import type { Messages } from '../inbox/messages.js';
 import type { StoredBatch } from '../inbox/store.js';
+import { counterName } from './group-facts.js';
 import type { MayRead } from './may-read.js';
 import type { CounterMove, Plan } from './plan.js';
 
@@ -53,19 +54,20 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
     publications.push({ to: 'badge', userId, ...(falls ? {} : { onlyRises: true }) });
 
   const told = new Set<string>();
-  for (const { channel, offset, event, data, actorId, dataWithoutActor } of stored.logged) {
-    told.add(`${channel}\0${event}`);
+  for (const { channel, offset, event, data, actorId, dataWithoutActor, counter } of stored.logged) {
+    if (counter !== null) told.add(`${channel}\0${counter}`);
     if (!broker.mayHaveSubscribers(channel)) continue;
-    publications.push({ to: 'channel', channel, offset, event, data, actorId, dataWithoutActor });
+    publications.push({ to: 'channel', channel, offset, event, data, actorId, dataWithoutActor, counter });
   }
   for (const { moved, count } of counts) {
     const { source, objectId, channels, actorId } = moved;
     if (source.counter === null || source.object === null) continue;
+    const counter = counterName(source.name, objectId);
     for (const channel of channels) {
       // A new comment has told the count already.
-      if (told.has(`${channel}\0${source.counter.event}`) || !broker.mayHaveSubscribers(channel)) continue;
+      if (told.has(`${channel}\0${counter}`) || !broker.mayHaveSubscribers(channel)) continue;
       const data = { [`${source.object.kind}_id`]: objectId, [source.counter.field]: count };
-      publications.push({ to: 'counter', channel, event: source.counter.event, data, actorId });
+      publications.push({ to: 'counter', channel, event: source.counter.event, data, actorId, counter });
     }
   }
   for (const { id, message, data, at } of stored.announced) {

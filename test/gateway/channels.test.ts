@@ -142,6 +142,92 @@ describe('a subscriber who knows more than the hub', () => {
   });
 });
 
+describe('a counter that changes while somebody subscribes', () => {
+  const count = (
+    channel: string,
+    comments_count: number,
+    more: Partial<CounterPublication> = {},
+  ): CounterPublication => ({
+    to: 'counter',
+    channel,
+    event: 'comment_update',
+    data: { comments_count },
+    actorId: null,
+    ...more,
+  });
+  const counts = (client: Client): unknown[] =>
+    client.all.filter((frame) => frame['event'] === 'comment_update').map((frame) => frame.data!['comments_count']);
+
+  /** Asks for a channel; what `meanwhile` does happens while the recovery is read. */
+  async function during(
+    clients: readonly Client[],
+    channel: string,
+    meanwhile: () => void | Promise<void>,
+  ): Promise<void> {
+    const blocker = await rig.db.client();
+    await blocker.query('begin; lock table belfry.epoch');
+    const answers = clients.map((client) => subscribe(client, channel));
+    await expect.poll(() => rig.gateway.context.channels.hubs.get(channel)?.joining).toBe(clients.length);
+    await meanwhile();
+    await blocker.query('commit');
+    for (const answer of await Promise.all(answers)) expect(answer.ok).toBeDefined();
+  }
+
+  it('is told behind the answer, its newest value, without an actor who is blocked', async () => {
+    const [pia = '', quin = ''] = await addUsers(rig.db.pool, 'Pia', 'Quin');
+    await block(rig.db.pool, pia, quin);
+    const [blocker, free] = [await rig.login(pia), await rig.login(bob)];
+    await during([blocker, free], 'count1', () => {
+      rig.broker.publish([
+        count('count1', 1, { counter: 'a 1' }),
+        count('count1', 5, { counter: 'a 2', actorId: quin }),
+      ]);
+    });
+    expect((await blocker.push('comment_update')).data).toEqual({ comments_count: 1 });
+    expect((await blocker.push('comment_update')).data).toEqual({ comments_count: 5 });
+    await free.push('comment_update');
+    expect((await free.push('comment_update')).data).toEqual({ comments_count: 5, user_id: quin });
+    expect(rig.gateway.context.channels.hubs.get('count1')).toMatchObject({ joining: 0, counts: null });
+    const late = await rig.login(ada);
+    await subscribe(late, 'count1');
+    await pong(late);
+    expect(counts(late)).toEqual([]);
+  });
+
+  it('is not told when a logged event has told a newer value', async () => {
+    const client = await rig.login(ada);
+    await during([client], 'count2', async () => {
+      rig.broker.publish([count('count2', 1), await rig.event('count2', 'comment_update', { comments_count: 2 })]);
+    });
+    rig.broker.publish([count('count2', 3, { counter: 'another' })]);
+    await client.push('comment_update');
+    expect(counts(client)).toEqual([3]);
+  });
+
+  it('waits for the stream where the answer stood for more than the hub knew', async () => {
+    const [first, second] = [await rig.login(ada), await rig.login(bob)];
+    await subscribe(first, 'count3');
+    const committed = await rig.event('count3', 'comment_update', { comments_count: 6 });
+    expect((await subscribe(second, 'count3')).ok).toMatchObject({ offset: 1 });
+    rig.broker.publish([count('count3', 5), count('count3', 1, { counter: 'another' })]);
+    await first.push('comment_update');
+    rig.broker.publish([committed]);
+    rig.broker.publish([count('count3', 7, { counter: 'a third' })]);
+    for (const client of [first, second]) await client.take((frame) => frame.data?.['comments_count'] === 7);
+    expect(counts(first)).toEqual([5, 1, 6, 7]);
+    expect(counts(second)).toEqual([1, 7]);
+  });
+
+  it('is told as resync where more changed than are kept', async () => {
+    const client = await rig.login(ada);
+    await during([client], 'count4', () => {
+      rig.broker.publish(Array.from({ length: 513 }, (_, n) => count('count4', n, { counter: `a ${n}` })));
+    });
+    expect((await client.push('resync')).data).toEqual({ reason: 'channel', channel: 'count4' });
+    expect(counts(client)).toEqual([]);
+  });
+});
+
 describe('gaps', () => {
   it('fetches what the broker lost', async () => {
     const client = await rig.login(ada);
@@ -212,6 +298,24 @@ describe('fan-out', () => {
     expect(
       client.all.filter((frame) => frame['event'] === 'comment_update').map((frame) => frame.data!['comments_count']),
     ).toEqual([1, 3]);
+  });
+
+  it('keeps the counts of different objects in one channel apart', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'shared');
+    const comments = (post: string, count: number): CounterPublication => ({
+      ...counter('shared', 0),
+      event: 'comment_update',
+      data: { post_id: post, comments_count: count },
+      counter: `post_comment ${post}`,
+    });
+    rig.broker.publish(['1', '2', '3'].flatMap((post) => [comments(post, 1), comments(post, 2)]));
+    const logged = await rig.event('shared', 'comment_update', { post_id: '1', comments_count: 3 });
+    rig.broker.publish([{ ...logged, counter: 'post_comment 1' }]);
+    const last = (post: string) => client.all.findLast((frame) => frame.data?.['post_id'] === post)?.data;
+    await expect.poll(() => [last('2'), last('3')].map((data) => data?.['comments_count'])).toEqual([2, 2]);
+    const counts = client.all.filter((frame) => frame.data?.['post_id'] === '1');
+    expect(counts.map((frame) => frame.data!['comments_count'])).toEqual([1, 3]);
   });
 
   it('shows an event of somebody blocked without its actor, offsets still dense', async () => {

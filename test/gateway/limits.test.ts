@@ -2,9 +2,9 @@
 
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CounterPublication } from '../../src/broker/broker.js';
 import { inRollout } from '../../src/gateway/auth.js';
 import { Coalescer } from '../../src/gateway/coalesce.js';
+import { LatestCounts } from '../../src/gateway/counts.js';
 import { Gaps } from '../../src/gateway/gaps.js';
 import { Addresses, clientAddress, isLoopback, perMinute, rate, remaining, step } from '../../src/gateway/limits.js';
 import { originAllowed } from '../../src/gateway/upgrade.js';
@@ -199,31 +199,29 @@ describe('coalescing', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  it('sends at most one per channel and event in 250 ms, in order, and the latest always', () => {
+  // By the channel, by what is counted in it, and by event where the relay is of an older version that does not say what is counted.
+  it.each([
+    ['channel', (which: number) => ({ channel: `post:${which}`, event: 'e', counter: 'likes 1' })],
+    ['counter', (which: number) => ({ channel: 'all', event: 'e', counter: `likes ${which}` })],
+    ['event', (which: number) => ({ channel: 'all', event: `e${which}` })],
+  ])('sends at most one per %s in 250 ms, in order, and the latest always', (_what, named) => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: 0, max: 120 }), fc.integer({ min: 0, max: 2 })), { maxLength: 100 }),
         (steps) => {
-          const sent: { channel: string; count: number; atMs: number }[] = [];
-          const latest = new Map<string, number>();
-          const coalescer = new Coalescer(({ channel, data }) =>
-            sent.push({ channel, count: Number(data['n']), atMs: performance.now() }),
+          const sent: { which: number; count: number; atMs: number }[] = [];
+          const latest = new Map<number, number>();
+          const coalescer = new Coalescer(({ data }) =>
+            sent.push({ which: Number(data['which']), count: Number(data['n']), atMs: performance.now() }),
           );
           steps.forEach(([wait, which], n) => {
             vi.advanceTimersByTime(wait);
-            const channel = `post:${which}`;
-            latest.set(channel, n);
-            coalescer.add({
-              to: 'counter',
-              channel,
-              event: 'e',
-              data: { n },
-              actorId: null,
-            } satisfies CounterPublication);
+            latest.set(which, n);
+            coalescer.add({ to: 'counter', ...named(which), data: { n, which }, actorId: null });
           });
           vi.advanceTimersByTime(1000);
-          for (const [channel, n] of latest) {
-            const own = sent.filter((one) => one.channel === channel);
+          for (const [which, n] of latest) {
+            const own = sent.filter((one) => one.which === which);
             expect(own.at(-1)?.count).toBe(n);
             for (let i = 1; i < own.length; i++) {
               expect(own[i]!.atMs - own[i - 1]!.atMs).toBeGreaterThanOrEqual(249);
@@ -234,5 +232,43 @@ describe('coalescing', () => {
         },
       ),
     );
+  });
+
+  it('has one timer at most, however long the updates go on', () => {
+    let sent = 0;
+    const coalescer = new Coalescer(() => sent++);
+    for (let i = 0; i < 400; i++) {
+      for (const channel of ['post:1', 'post:2', 'post:3'])
+        coalescer.add({ to: 'counter', channel, event: 'e', data: { n: i }, actorId: null });
+      expect(vi.getTimerCount()).toBe(1);
+      vi.advanceTimersByTime(25);
+    }
+    expect(sent).toBe(3 * (1 + 10_000 / 250));
+    vi.advanceTimersByTime(1000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('counts for those who join', () => {
+  const count = (n: number, counter = 'likes 1') =>
+    ({ to: 'counter', channel: 'post:1', event: 'e', data: { n }, actorId: null, counter }) as const;
+
+  it('are the latest of each counter that changed since somebody joined', () => {
+    const counts = new LatestCounts();
+    counts.add(count(1));
+    counts.add(count(2, 'likes 2'));
+    const { now } = counts;
+    counts.add(count(3));
+    counts.add(count(4));
+    expect(counts.since(0)).toEqual([count(2, 'likes 2'), count(4)]);
+    expect(counts.since(now)).toEqual([count(4)]);
+    expect(counts.since(counts.now)).toEqual([]);
+  });
+
+  it('are not known to be whole where some were dropped, but for who joined after those', () => {
+    const counts = new LatestCounts();
+    for (let n = 0; n < 513; n++) counts.add(count(n, `likes ${n}`));
+    expect(counts.since(0)).toBe(null);
+    expect(counts.since(1)).toHaveLength(512);
   });
 });

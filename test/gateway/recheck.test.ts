@@ -60,6 +60,21 @@ it('when somebody blocks or is blocked', async () => {
   await loses(client);
 });
 
+it('while its recovery is read, and the subscribe is answered all the same', async () => {
+  const client = await follower();
+  await client.request({ op: 'unsubscribe', channel: `group:${bo}` });
+  const blocker = await rig.db.client();
+  await blocker.query('begin; lock table belfry.epoch');
+  client.send({ id: 'again', op: 'subscribe', channel: `group:${bo}` });
+  await expect.poll(() => rig.gateway.context.channels.hubs.has(`group:${bo}`)).toBe(true);
+  await unfollow();
+  rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [ada] }]);
+  await loses(client);
+  await blocker.query('commit');
+  const { error } = await client.take((frame) => frame['id'] === 'again');
+  expect(error).toMatchObject({ code: 'forbidden', retry: false });
+});
+
 it('every minute', async () => {
   const client = await follower();
   await unfollow();

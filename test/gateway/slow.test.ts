@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startRig, tokenFor, type Rig } from './support.js';
 
 const sendQueueBytes = 256 * 1024;
@@ -191,17 +191,35 @@ describe('a reader that stands still', () => {
   }, 20_000);
 });
 
+/** So many notifications that the user has not been told; returns the epoch. */
+async function missed(userId: string, count: number, message: string): Promise<string> {
+  const { pool } = rig.db;
+  await pool.query(
+    `with pushed as (
+       insert into belfry.notification (user_id, seq, type, group_key, open, message, first_at, last_at)
+       select $1, n, 'system', 'g' || n, false, $3, now(), now() from generate_series(1, $2::int) n
+       returning user_id, seq, id)
+     insert into belfry.stream_position (user_id, seq, notification_id) select user_id, seq, id from pushed`,
+    [userId, count, message],
+  );
+  await pool.query('insert into belfry.head values ($1, $2)', [userId, count]);
+  return (await pool.query<{ epoch: string }>('select value as epoch from belfry.epoch')).rows[0]!.epoch;
+}
+
+/** So many events in the log of a channel. */
+async function logged(channel: string, count: number): Promise<void> {
+  const { pool } = rig.db;
+  await pool.query(
+    `insert into belfry.channel_event (channel, "offset", event, data)
+     select $1, n, 'x', jsonb_build_object('big', $3::text) from generate_series(1, $2::int) n`,
+    [channel, count, big],
+  );
+  await pool.query('insert into belfry.channel_head (channel, "offset") values ($1, $2)', [channel, count]);
+}
+
 describe('a replay', () => {
   it('is paced by the socket: a slow reader gets all of it, whatever it takes', async () => {
-    const { epoch } = (await rig.db.pool.query<{ epoch: string }>('select epoch from belfry.relay')).rows[0]!;
-    await rig.db.pool.query(
-      `with pushed as (
-         insert into belfry.notification (user_id, seq, type, group_key, open, message, first_at, last_at)
-         select '5', n, 'system', 'g' || n, false, repeat('x', 20000), now(), now() from generate_series(1, 400) n
-         returning user_id, seq, id)
-       insert into belfry.stream_position (user_id, seq, notification_id) select user_id, seq, id from pushed`,
-    );
-    await rig.db.pool.query(`insert into belfry.head values ('5', 400)`);
+    const epoch = await missed('5', 400, 'x'.repeat(20_000));
     const slow = await Reader.connect(rig.port, '5', `since=0&epoch=${epoch}`);
     slow.socket.pause();
     let most = 0;
@@ -220,4 +238,56 @@ describe('a replay', () => {
     expect(slow.closeCode).toBe(null);
     slow.socket.destroy();
   });
+
+  it('goes on beside the replays of channels on the same socket, to the end of each', async () => {
+    const epoch = await missed('6', 400, 'x'.repeat(20_000));
+    const channels = ['post:r1', 'post:r2'];
+    for (const channel of channels) await logged(channel, 50);
+    const slow = await Reader.connect(rig.port, '6', `since=0&epoch=${epoch}`);
+    slow.socket.pause();
+    await expect.poll(buffered).toBeGreaterThan(65_536);
+    channels.forEach((channel, i) => slow.send({ id: i, op: 'subscribe', channel, offset: 0, epoch }));
+    const session = rig.gateway.context.sessions.all.find(({ userId }) => userId === '6');
+    const waiting = () => [...(session?.subscriptions?.values() ?? [])].filter(({ offset }) => offset === 0).length;
+    await expect.poll(waiting).toBe(2);
+    slow.socket.resume();
+    await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+    const of = (channel: string) => slow.frames.filter((frame) => frame['channel'] === channel);
+    for (const channel of channels) {
+      await slow.until(() => of(channel).length === 50);
+      expect(of(channel).map((frame) => frame['offset'])).toEqual(Array.from({ length: 50 }, (_, i) => i + 1));
+    }
+    expect(slow.closeCode).toBe(null);
+    slow.socket.destroy();
+  });
+
+  it.each([
+    ['many that take three bytes a letter', 400, 1800],
+    ['one that is larger than the queue', 1, 20_000],
+  ])(
+    'alone never ends in 4508 and leaves room for what follows, however small the queue: %s',
+    async (_what, count, letters) => {
+      const queueBytes = 16_384;
+      const small = await startRig({ db: rig.db, yaml: `limits: { sendQueueBytes: ${queueBytes} }` });
+      onTestFinished(() => small.stop());
+      const slow = await Reader.connect(small.port, '7');
+      await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+      const session = small.gateway.context.sessions.all[0]!;
+      const waits = () => session.socket?.getBufferedAmount() ?? 0;
+      slow.socket.pause();
+      while (waits() < queueBytes / 4) {
+        session.send(JSON.stringify({ event: 'before', data: { text: 'x'.repeat(1000) } }));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      const frame = JSON.stringify({ event: 'x', data: { text: '鐘'.repeat(letters) } });
+      const sent = session.sendPaced(Array.from({ length: count }, () => frame));
+      slow.socket.resume();
+      expect(await sent).toBe(true);
+      session.send(JSON.stringify({ event: 'after', data: {} }));
+      await slow.until(() => slow.ended || slow.frames.some((frame) => frame['event'] === 'after'));
+      expect(slow.closeCode).toBe(null);
+      expect(slow.frames.filter((frame) => frame['event'] === 'x')).toHaveLength(count);
+      slow.socket.destroy();
+    },
+  );
 });

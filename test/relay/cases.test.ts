@@ -3,7 +3,8 @@
  * Ada owns the post in every case; each case has a database of its own.
  */
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { parse, stringify } from 'yaml';
 import type { Publication } from '../../src/broker/broker.js';
 import { installCapture } from '../../src/capture/install.js';
 import { createTestDatabase } from '../support/postgres.js';
@@ -454,6 +455,45 @@ describe('counters', () => {
         dataWithoutActor: { post_id: post, comments_count: 1 },
       },
     ]);
+  });
+
+  it('of a replayed comment are those of now, as in the state that comes before it', async () => {
+    const channel = `post:${post}`;
+    const [kept, gone] = [await addComment(database.pool, post, bo), await addComment(database.pool, post, cleo)];
+    await batches.run(1);
+    await database.pool.query('delete from comments where id = $1', [gone]);
+    await batches.run(1);
+    const live = batches.heard().flatMap((one) => (one.to === 'channel' ? [one.data] : []));
+    expect(live).toMatchObject([{ comments_count: 1 }, { comments_count: 2 }]);
+    const { epoch } = await batches.channels.recover(channel, null, null);
+    const { state, events } = await batches.channels.recover(channel, 0, epoch);
+    expect(state).toMatchObject({ comments_count: 1 });
+    expect(events).toMatchObject(
+      [kept, gone].map((id) => ({
+        data: { comments_count: 1, post_id: post, comment: { id } },
+        dataWithoutActor: { comments_count: 1, post_id: post },
+      })),
+    );
+  });
+
+  it('of another object are told all the same where the two share a channel', async () => {
+    const text = parse(socialConfig(database.url)) as { sources: { channels?: string[] }[] };
+    for (const source of text.sources) source.channels?.push('all');
+    const shared = await startBatches(database, stringify(text));
+    onTestFinished(() => shared.stop());
+    const other = await addPost(database.pool, ada);
+    const comment = await addComment(database.pool, other, bo);
+    await shared.run();
+    shared.heard();
+    await addComment(database.pool, post, bo);
+    await database.pool.query('delete from comments where id = $1', [comment]);
+    await shared.run();
+    const told = shared.heard().flatMap((one) => (one.to === 'channel' || one.to === 'counter' ? [one] : []));
+    expect(told.filter(({ channel }) => channel === 'all')).toMatchObject([
+      { to: 'channel', data: { post_id: post, comments_count: 1 }, counter: `post_comment ${post}` },
+      { to: 'counter', data: { post_id: other, comments_count: 0 }, counter: `post_comment ${other}` },
+    ]);
+    expect(told.map(({ channel }) => channel).sort()).toEqual(['all', 'all', `post:${other}`, `post:${post}`].sort());
   });
 });
 
