@@ -196,7 +196,7 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   const peopleSql =
     people === null
       ? `${nothing} where $1::text[] is null or true`
-      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}), false)`},
+      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}\n), false)`},
            ${people.enabled === null ? 'true' : `coalesce(p.${quoteIdent(people.enabled)}, true)`},
            ${people.name === null ? 'null' : `p.${quoteIdent(people.name)}::text`}, ${people.locale === null ? 'null' : `p.${quoteIdent(people.locale)}::text`}))
          from ${quoteTable(people.table)} p where p.${quoteIdent(people.id)} = any($1::${type(people.table, people.id)}[])`;

@@ -139,7 +139,7 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     }
     case 'query':
       joins.push(
-        `left join lateral (select q::text as user_id from (${querySql(source, recipient.sql, types)}) q(q) ${limit}) recipient on p.new is not null`,
+        `left join lateral (select q::text as user_id from (${querySql(source, recipient.sql, types)}\n) q(q) ${limit}) recipient on p.new is not null`,
       );
       return 'recipient.user_id';
     case 'list':
@@ -187,7 +187,7 @@ export function recipientsSql(source: Source, types: ColumnTypes): string | null
   const page = '(select $1::jsonb as new) p';
   if (recipient === null) return null;
   if (recipient.kind === 'query')
-    return `select q::text as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}) q(q)`;
+    return `select q::text as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}\n) q(q)`;
   const joins: string[] = [];
   const value = recipientSql(source, types, joins, '');
   return `select ${value} as user_id from ${page} ${joins.join(' ')}`;
