@@ -11,6 +11,7 @@ import type { Access } from '../config/types.js';
 import { replaceParameters } from '../config/values.js';
 import { BelfryError, sqlState } from '../errors.js';
 import { createPool } from '../postgres.js';
+import { parameterTypesSql } from '../schema/columns.js';
 
 /** The person who asks, and what is asked for (a channel's id, another person). */
 export interface Pair {
@@ -155,9 +156,7 @@ async function parameterTypes(client: PoolClient, text: string): Promise<string[
   try {
     await client.query('begin');
     await client.query(`prepare belfry_question as ${text}`);
-    const { rows } = await client.query<{ types: string[] }>(
-      `select parameter_types::text[] as types from pg_catalog.pg_prepared_statements where name = 'belfry_question'`,
-    );
+    const { rows } = await client.query<{ types: string[] }>(parameterTypesSql, ['belfry_question']);
     await client.query('deallocate belfry_question');
     await client.query('commit');
     failed = false;

@@ -44,8 +44,8 @@ function sourceBranch(source: Source, types: ColumnTypes): string {
   if (source.counter !== null) joins.push(`left join belfry.source_state seed on seed.source = ${name}`);
   return `select p.id, p.at, p.source, p.op, ${counts} as counts,
        coalesce(p.new, p.old) ? 'belfry:counters' as counters_only,
-       case when p.old is not null then json_build_array(${sideSql(source, 'p.old', actorBefore(source, actor)).join(', ')})::text end as before,
-       ${sideSql(source, 'p.new', actor)
+       case when p.old is not null then json_build_array(${sideSql(source, types, 'p.old', actorBefore(source, types, actor)).join(', ')})::text end as before,
+       ${sideSql(source, types, 'p.new', actor)
          .map((column, i) => `${column} as a_${sideColumns[i] ?? ''}`)
          .join(', ')},
        ${recipient} as recipient, ${standsSql(source, types)} as stands, null::text as raw
@@ -75,22 +75,21 @@ from page p where p.op not in ('created', 'removed', 'changed') or p.source not 
 /** What is known of a row, in the order of `side`. */
 const sideColumns = ['key', 'actor', 'object', 'subject', 'route', 'channels', 'include'] as const;
 
-function sideSql(source: Source, row: string, actor: string): string[] {
+function sideSql(source: Source, types: ColumnTypes, row: string, actor: string): string[] {
+  const id = (column: string): string => idText(source, types, row, column);
   const channels = source.channels.map((template) =>
-    template.parts
-      .map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${text(row, part.column)})`))
-      .join(' || '),
+    template.parts.map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${id(part.column)})`)).join(' || '),
   );
   return [
     `case when ${row} is not null then json_build_array(${source.key.map((column) => text(row, column)).join(', ')})::text end`,
     actor,
-    source.object === null ? 'null::text' : text(row, source.object.id),
-    source.subject === null ? 'null::text' : text(row, source.subject.id),
-    routeSql(source, row),
+    source.object === null ? 'null::text' : id(source.object.id),
+    source.subject === null ? 'null::text' : id(source.subject.id),
+    routeSql(source, types, row),
     channels.length === 0
       ? 'null::text[]'
       : `case when ${row} is not null then array[${channels.join(', ')}]::text[] end`,
-    includeSql(source, row),
+    includeSql(source, types, row),
   ];
 }
 
@@ -98,21 +97,27 @@ function text(row: string, column: string): string {
   return `${row} ->> ${quoteLiteral(column)}`;
 }
 
-function columnActor(source: Source, row: string): string {
-  return source.actor?.kind === 'column' ? text(row, source.actor.column) : 'null::text';
+/** An id in a column. JSON keeps the blanks that fill up a char(n), which are none of its text. */
+function idText({ table }: Source, types: ColumnTypes, row: string, column: string): string {
+  const value = text(row, column);
+  return types(table, column) === 'bpchar' ? `rtrim(${value})` : value;
+}
+
+function columnActor(source: Source, types: ColumnTypes, row: string): string {
+  return source.actor?.kind === 'column' ? idText(source, types, row, source.actor.column) : 'null::text';
 }
 
 /** Over a path only what is after is resolved; an actor whose path starts from the same value has not changed. */
-function actorBefore(source: Source, actorAfter: string): string {
-  if (source.actor?.kind !== 'path') return columnActor(source, 'p.old');
+function actorBefore(source: Source, types: ColumnTypes, actorAfter: string): string {
+  if (source.actor?.kind !== 'path') return columnActor(source, types, 'p.old');
   const { from } = source.actor.hops[0];
   return `case when ${text('p.old', from)} = ${text('p.new', from)} then ${actorAfter} end`;
 }
 
 function actorSql(source: Source, types: ColumnTypes, joins: string[]): string {
-  if (source.actor?.kind !== 'path') return columnActor(source, 'p.new');
+  if (source.actor?.kind !== 'path') return columnActor(source, types, 'p.new');
   const { hops } = source.actor;
-  const start = { value: text('p.new', hops[0].from), type: types(source.table, hops[0].from) };
+  const start = { value: idText(source, types, 'p.new', hops[0].from), type: types(source.table, hops[0].from) };
   return hopsSql(start, hops, 'actor', types, joins);
 }
 
@@ -123,11 +128,11 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     case undefined:
       return 'null::text';
     case 'column':
-      return text('p.new', recipient.column);
+      return idText(source, types, 'p.new', recipient.column);
     case 'path': {
       const { hops } = recipient;
       const { from } = hops[0];
-      const start = { value: text('p.new', from), type: types(source.table, from) };
+      const start = { value: idText(source, types, 'p.new', from), type: types(source.table, from) };
       if (hops.every(({ table, match }) => types.isUnique(table, [match])))
         return hopsSql(start, hops, 'recipient', types, joins);
       const found: string[] = [];
@@ -144,7 +149,9 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
       return 'recipient.user_id';
     case 'list':
     case 'mentions': {
-      const found = [`left join lateral (${valuesSql(recipient, 'p.new')}) recipient_0 on true`];
+      const found = [
+        `left join lateral (${valuesSql(recipient, 'p.new', types(source.table, recipient.column))}) recipient_0 on true`,
+      ];
       const value =
         recipient.kind === 'list' && recipient.hops.length === 0
           ? 'recipient_0.value'
@@ -169,11 +176,12 @@ const maxMentions = 100;
 const mentionPattern = String.raw`(?<![[:alnum:]_@/.-])@([[:alnum:]_]+(?:[.-][[:alnum:]_]+)*)`;
 
 /** The distinct values as a column `value` of text. */
-function valuesSql(recipient: Plural, row: string): string {
+function valuesSql(recipient: Plural, row: string, type: string | null): string {
   if (recipient.kind === 'mentions') {
     return `select distinct m.m[1] as value from regexp_matches(${text(row, recipient.column)}, ${quoteLiteral(mentionPattern)}, 'g') m(m) limit ${String(maxMentions)}`;
   }
-  return `select distinct v.v #>> '{}' as value from jsonb_path_query(${row} -> ${quoteLiteral(recipient.column)}, ${quoteLiteral(recipient.at)}) v(v)
+  const value = type === 'bpchar[]' ? `rtrim(v.v #>> '{}')` : `v.v #>> '{}'`;
+  return `select distinct ${value} as value from jsonb_path_query(${row} -> ${quoteLiteral(recipient.column)}, ${quoteLiteral(recipient.at)}) v(v)
     where jsonb_typeof(v.v) in ('string', 'number') limit ${String(maxListed)}`;
 }
 
@@ -193,7 +201,7 @@ export function recipientsSql(source: Source, types: ColumnTypes): string | null
   return `select ${value} as user_id from ${page} ${joins.join(' ')}`;
 }
 
-function routeSql(source: Source, row: string): string {
+function routeSql(source: Source, types: ColumnTypes, row: string): string {
   const { recipient } = source;
   switch (recipient?.kind) {
     case undefined:
@@ -207,7 +215,7 @@ function routeSql(source: Source, row: string): string {
     case 'list':
     case 'mentions':
       // What the text says beside the names is no matter of who hears of it.
-      return `case when ${row} is not null then array(${valuesSql(recipient, row)})::text end`;
+      return `case when ${row} is not null then array(${valuesSql(recipient, row, types(source.table, recipient.column))})::text end`;
   }
 }
 
@@ -252,14 +260,14 @@ function guarded(value: string, from: string | null, to: string): string {
   return from === to || (isInteger(from) && isInteger(to)) ? value : cast(`${value}::text`, to, from);
 }
 
-function includeSql(source: Source, row: string): string {
+function includeSql(source: Source, types: ColumnTypes, row: string): string {
   if (source.include.length === 0) return 'null::text';
   const ids = idColumns(source);
   const fields = source.include.map((column) => {
     const value = `${row} -> ${quoteLiteral(column)}`;
     // Ids are text everywhere outside the database, as are integers beyond 2^53.
     const wire = ids.has(column)
-      ? `to_jsonb(${text(row, column)})`
+      ? `to_jsonb(${idText(source, types, row, column)})`
       : `case when jsonb_typeof(${value}) = 'number' and abs((${text(row, column)})::numeric) > 9007199254740991 then to_jsonb(${text(row, column)}) else ${value} end`;
     return `${quoteLiteral(column)}, ${wire}`;
   });

@@ -11,13 +11,22 @@ import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
 
 /** What the catalogue says of the tables that the config names. */
 export interface ColumnTypes {
-  /** The type of a column as `format_type` prints it; null when there is no such table or column. */
+  /** The type of a column to cast to (`typeName`); null when there is no such table or column. */
   (table: string, column: string): string | null;
   /** Whether no two rows of the table can agree in all of these columns. */
   isUnique(table: string, columns: readonly string[]): boolean;
   /** Another one means that a table has changed. */
   readonly fingerprint: string;
 }
+
+/** SQL for the name of a type, given its oid, to cast to: `bpchar` for char(n), since `character` alone cuts to one. */
+export function typeName(oid: string): string {
+  return `format_type(${oid}, -1)`;
+}
+
+/** The types of the parameters of the prepared statement $1, to cast to. */
+export const parameterTypesSql = `select array(select ${typeName('t.oid')} from unnest(parameter_types) with ordinality t(oid, n) order by t.n) as types
+    from pg_catalog.pg_prepared_statements where name = $1`;
 
 /** Reads types and unique keys of every table that the config names. One statement. */
 export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: Config): Promise<ColumnTypes> {
@@ -26,7 +35,7 @@ export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: C
   // What is unique only among some rows, or by an expression, is not unique.
   const { rows } = await client.query<{ schema: string; name: string; types: [string, string][]; keys: string[][] }>(
     `select n.nspname as schema, c.relname as name,
-            (select json_agg(json_build_array(a.attname, format_type(a.atttypid, null)) order by a.attnum)
+            (select json_agg(json_build_array(a.attname, ${typeName('a.atttypid')}) order by a.attnum)
                from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as types,
             coalesce((select json_agg(k.columns order by i.indexrelid)
                from pg_index i
@@ -122,7 +131,7 @@ export function isInteger(type: string | null): boolean {
 }
 
 export function isText(type: string): boolean {
-  return type === 'text' || type.startsWith('character varying') || /(?:^|\.)citext$/.test(type);
+  return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || /(?:^|\.)citext$/.test(type);
 }
 
 /** Whether a text can be cast to a type at all. Types that are not listed take any text. */

@@ -1,6 +1,7 @@
 /** How tables, columns and keys may be called, and what ids may be: they are text on the way, whatever they are in the table. */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { seedCounters } from '../../src/inbox/seed.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 
@@ -182,5 +183,108 @@ describe('pairs that are not unique', () => {
       '1 vote 7 post:10!',
     ]);
     expect(await mapping.heard('delete from votes where who = 6')).toEqual(['1 -vote']);
+  });
+});
+
+describe('char(n)', () => {
+  let chars: Mapping;
+  beforeAll(async () => {
+    chars = await startMapping(
+      `create table users (id char(8) primary key, name text, handle char(8) unique);
+       create table posts (id char(8) primary key, owner char(8));
+       create table likes (who char(8), post char(8));
+       create table notes (id char(8) primary key, by_id char(8), told char(8)[], body text);
+       create table blocks (a char(8), b char(8));
+       create table threads (who char(8), thread char(8));
+       insert into users select u, initcap(u), u from unnest(array['ada', 'bo', 'cleo', 'dora', 'eightlet']) u;
+       insert into posts values ('p1', 'ada'), ('p2', 'eightlet'), ('p3', 'cleo');
+       insert into likes values ('dora', 'p1');`,
+      `
+  - name: like
+    type: like
+    table: likes
+    key: [who, post]
+    actor: who
+    object: { kind: post, id: post }
+    recipient: { path: [{ from: post, table: posts, match: id, take: owner }] }
+    visible: "select 1 from posts where id = :object_id and owner = :user"
+    channels: ['post:{post}']
+    counter: { event: like_update, field: likes_count }
+    include: [who]
+  - { name: told, type: told, table: notes, key: [id], actor: by_id, recipient: { list: told } }
+  - { name: mention, type: mention, table: notes, key: [id], actor: by_id, recipient: { mentions: body, path: [{ table: users, match: handle, take: id }] } }`,
+      `
+people: { table: users, name: name }
+blocks: { table: blocks, from: a, to: b }
+threadMutes: { table: threads, user: who, kind: post, id: thread }
+channels: { post: { read: public } }`,
+    );
+    await seedCounters(await chars.database.client(), chars.batches.config, { info: () => undefined });
+  });
+  afterAll(() => chars.stop());
+
+  const listOf = async (user: string) =>
+    (await chars.batches.inbox.list(user, { limit: 10, before: null, state: null })).items.map((item) =>
+      JSON.stringify(item),
+    );
+
+  it('are whole, and without the blanks that fill them up', async () => {
+    const published = await chars.published(`insert into likes values ('bo', 'p1'), ('bo', 'p2')`);
+    const people = published.flatMap((one) => (one.to === 'user' ? [`${one.userId} ${one.frame}`] : []));
+    expect(people).toEqual([
+      expect.stringMatching(/^ada .*"user_id":"bo","post_id":"p1","message":"Bo liked/),
+      expect.stringMatching(/^eightlet .*"user_id":"bo","post_id":"p2","message":"Bo liked/),
+    ]);
+    const rooms = published.flatMap((one) => (one.to === 'channel' ? [one] : []));
+    expect(rooms.map(({ channel }) => channel)).toEqual(['post:p1', 'post:p2']);
+    expect(JSON.stringify(rooms)).toContain('{"who":"bo"}');
+    expect(await listOf('ada')).toEqual([expect.stringContaining('"name":"Bo"')]);
+    expect(await chars.sql(`select object_id, count::int from belfry.counter order by 1`)).toEqual([
+      { object_id: 'p1', count: 2 },
+      { object_id: 'p2', count: 1 },
+    ]);
+  });
+
+  it('in lists, mentions and calls', async () => {
+    expect(await chars.heard(`insert into notes values ('n1', 'bo', '{ada,cleo}', 'Hi @Dora')`)).toEqual([
+      'ada told bo!',
+      'cleo told bo!',
+      'dora mention bo!',
+    ]);
+    expect(await chars.heard(`select belfry.notify('ada', 'news', 'hello', actor_id => 'cleo')`)).toEqual([
+      'ada news cleo!',
+    ]);
+  });
+
+  it('of rows that are alike, and of rows that go', async () => {
+    expect(await chars.heard(`insert into likes values ('ada', 'p3'), ('ada', 'p3')`)).toEqual([
+      'cleo like ada post:p3!',
+    ]);
+    expect(await chars.heard(`delete from likes where ctid = (select max(ctid) from likes)`)).toEqual([]);
+    expect(await chars.heard(`delete from likes where post = 'p3'`)).toEqual(['cleo -like']);
+  });
+
+  it('of those who are blocked, and of threads that are muted', async () => {
+    expect(await chars.heard(`insert into blocks values ('ada', 'bo')`)).toEqual(['ada -like', 'ada -told']);
+    expect(await chars.batches.inbox.blockedWith(['ada', 'bo'])).toEqual(
+      new Map([
+        ['ada', new Set(['bo'])],
+        ['bo', new Set(['ada'])],
+      ]),
+    );
+    expect(await chars.suppressed(`select belfry.notify('ada', 'news', 'hello', actor_id => 'bo')`)).toEqual([
+      'ada blocked',
+    ]);
+    expect(
+      await chars.suppressed(`insert into threads values ('eightlet', 'p2'); insert into likes values ('dora', 'p2')`),
+    ).toEqual(['eightlet thread_muted']);
+  });
+
+  it('to be replayed', async () => {
+    expect(await chars.batches.replay('deliver', { source: 'like', object: 'post:p2' })).toMatchObject({
+      processed: 2,
+      already: 1,
+      suppressed: 1,
+    });
   });
 });
