@@ -7,7 +7,7 @@
 
 import type pg from 'pg';
 import type { Config, PathHop } from '../config.js';
-import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
 
 /** What the catalogue says of the tables that the config names. */
 export interface ColumnTypes {
@@ -19,9 +19,13 @@ export interface ColumnTypes {
   readonly fingerprint: string;
 }
 
-/** SQL for the name of a type, given its oid, to cast to: `bpchar` for char(n), since `character` alone cuts to one. */
+/**
+ * SQL for the name of a type, given its oid, to cast to: of a domain what it is made of, since its checks would fail where nothing is
+ * to be found; `bpchar` for char(n), since `character` alone cuts to one.
+ */
 export function typeName(oid: string): string {
-  return `format_type(${oid}, -1)`;
+  return `(with recursive belfry_made (oid) as (select ${oid}::oid union all select y.typbasetype from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype = 'd')
+     select format_type(m.oid, -1) from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype <> 'd')`;
 }
 
 /** The types of the parameters of the prepared statement $1, to cast to. */
@@ -91,10 +95,13 @@ export function cast(value: string, to: string, from: string | null): string {
     const range = `(${value})::numeric between -9223372036854775808 and 9223372036854775807`;
     return `case when (${value}) ~ '^-?[0-9]{1,18}$' then ${wide} when (${value}) ~ '^-?[0-9]{19}$' then case when ${range} then ${wide} end end`;
   }
+  if (to === 'numeric') return `case when (${value}) ~ '^-?[0-9]{1,100}([.][0-9]{1,100})?$' then ${plain} end`;
   if (to === 'uuid') {
     return `case when (${value}) ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then ${plain} end`;
   }
-  return plain;
+  // Only the catalogue tells an enum from other types. Neither look at it depends on a row, so each is taken once.
+  const labels = `select e.enumlabel from pg_catalog.pg_enum e where e.enumtypid = ${quoteLiteral(to)}::regtype`;
+  return `case when not exists (${labels}) or (${value}) in (${labels}) then ${plain} end`;
 }
 
 /** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
@@ -145,7 +152,7 @@ export function fitting(type: string | null): (id: string) => boolean {
       return (id) =>
         /^-?\d{1,18}$/.test(id) || (/^-?\d{19}$/.test(id) && BigInt(id) >= -(2n ** 63n) && BigInt(id) < 2n ** 63n);
     case 'numeric':
-      return (id) => /^-?\d+$/.test(id);
+      return (id) => /^-?\d{1,100}(\.\d{1,100})?$/.test(id);
     case 'uuid':
       return (id) => /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i.test(id);
     default:

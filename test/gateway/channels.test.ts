@@ -358,6 +358,16 @@ describe('ids of any type', () => {
       ]),
     ).toEqual([true, false]);
   });
+
+  it('that break a check of the type are no row', async () => {
+    expect(
+      await asked(`owner = :user::public.person and :id <> ''`, [
+        ['7', '1'],
+        ['-7', '1'],
+        ['x', '1'],
+      ]),
+    ).toEqual([true, false, false]);
+  });
 });
 
 describe('publish', () => {

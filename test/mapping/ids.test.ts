@@ -288,3 +288,73 @@ channels: { post: { read: public } }`,
     });
   });
 });
+
+describe('values that are none of the type', () => {
+  let typed: Mapping;
+  beforeAll(async () => {
+    typed = await startMapping(
+      `create domain user_id as bigint check (value > 0);
+       create domain amount_id as numeric;
+       create type color as enum ('red', 'green');
+       create table users (id user_id primary key, name text);
+       create table accounts (no numeric primary key, owner user_id);
+       create table blocks (a user_id, b user_id);
+       create table shades (kind color primary key, owner user_id);
+       create table votes (who user_id, kind color);
+       create table payments (id int primary key, by_id user_id, account text, shade text);
+       insert into users select i, 'U' || i from generate_series(1, 3) i;
+       insert into accounts values (77, 1), (12.50, 2);
+       insert into shades values ('red', 3);`,
+      `
+  - { name: payment, type: payment, table: payments, key: [id], actor: by_id, recipient: { path: [{ from: account, table: accounts, match: no, take: owner }] } }
+  - { name: shade, type: shade, table: payments, key: [id], actor: by_id, recipient: { path: [{ from: shade, table: shades, match: kind, take: owner }] } }
+  - name: vote
+    type: vote
+    table: votes
+    key: [who, kind]
+    actor: who
+    object: { kind: color, id: kind }
+    recipient: { path: [{ from: kind, table: shades, match: kind, take: owner }] }
+    visible: "select 1 from users where id = :user::user_id and :object_id <> ''"`,
+      `
+people: { table: users, name: name }
+blocks: { table: blocks, from: a, to: b }`,
+    );
+  });
+  afterAll(() => typed.stop());
+
+  it('find nobody', async () => {
+    expect(
+      await typed.suppressed(`select belfry.notify('bot', 'system', 'x'), belfry.notify('-1', 'system', 'x')`),
+    ).toEqual(['-1 recipient_gone', 'bot recipient_gone']);
+    expect(
+      await typed.heard(
+        `insert into payments values (1, 2, '77', 'red'), (2, 1, '12.5', 'mauve'), (3, 2, 'n/a', null), (4, 2, repeat('9', 200), '')`,
+      ),
+    ).toEqual(['1 payment 2!', '2 payment 1!', '3 shade 2!']);
+    expect(await typed.sql(`select source, key from belfry.held order by 1, 2`)).toEqual(
+      [
+        ['payment', '["3"]'],
+        ['payment', '["4"]'],
+        ['shade', '["2"]'],
+        ['shade', '["3"]'],
+        ['shade', '["4"]'],
+      ].map(([source, key]) => ({ source, key })),
+    );
+  });
+
+  it('are asked for by whoever has such an id', async () => {
+    const { inbox } = typed.batches;
+    for (const user of ['service', '-1']) {
+      const list = await inbox.list(user, { limit: 10, before: null, state: null });
+      expect(list.items).toEqual([]);
+      expect(await inbox.recover(user, 0, list.epoch)).toMatchObject({ frames: [] });
+    }
+  });
+
+  it('were once: a label of an enum that was renamed', async () => {
+    expect(await typed.heard(`insert into votes values (1, 'red'), (1, 'red')`)).toEqual(['3 vote 1 color:red!']);
+    await typed.sql(`delete from votes; alter type color rename value 'red' to 'crimson'`);
+    expect(await typed.heard()).toEqual(['3 -vote']);
+  });
+});
