@@ -11,15 +11,16 @@
 import { replaceParameters } from '../config.js';
 import type { PathHop, Recipient, Source } from '../config.js';
 import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
-import { cast, isInteger, isText, sameKey } from '../schema/columns.js';
+import { cast, isInteger, isText, personId, sameKey } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
+import { blocksSource, mutesSource } from './plan.js';
 import { wideRecipients } from './wide.js';
 
 /** Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old). */
 export function resolveSql(sources: readonly Source[], types: ColumnTypes): (pageSelect: string) => string {
   const branches = sources.map((source) => sourceBranch(source, types));
   const names = ["''", ...sources.map((source) => quoteLiteral(source.name))];
-  branches.push(otherBranch(names));
+  branches.push(otherBranch(names, types));
   const body = branches.join('\nunion all\n');
   return (pageSelect) => `with page as materialized (${pageSelect}),
 meta as materialized (select min(id) as first_id, max(id)::text as page_last, count(*)::text as page_count, pg_current_snapshot()::text as page_target from page)
@@ -63,12 +64,16 @@ function standsSql(source: Source, types: ColumnTypes): string {
          and exists (select from ${quoteTable(source.table)} t where ${key} ${source.when === null ? '' : `and (${source.when}\n)`})`;
 }
 
-function otherBranch(names: readonly string[]): string {
+function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const nulls = sideColumns
     .map((column) => `null::${column === 'channels' ? 'text[]' : 'text'} as a_${column}`)
     .join(', ');
+  const people = ['user_id', 'actor_id'].map(
+    (column) => `${quoteLiteral(column)}, ${personId(text('p.new', column), null, types)}`,
+  );
   return `select p.id, p.at, p.source, p.op, false, false, null::text, ${nulls}, null::text, false,
-       (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end)::text
+       (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end
+         || jsonb_strip_nulls(jsonb_build_object(${people.join(', ')})))::text
 from page p where p.op not in ('created', 'removed', 'changed') or p.source not in (${names.join(', ')})`;
 }
 
@@ -77,13 +82,19 @@ const sideColumns = ['key', 'actor', 'object', 'subject', 'route', 'channels', '
 
 function sideSql(source: Source, types: ColumnTypes, row: string, actor: string): string[] {
   const id = (column: string): string => idText(source, types, row, column);
+  // A block or mute is about a person.
+  const between = source.name === blocksSource || source.name === mutesSource;
   const channels = source.channels.map((template) =>
     template.parts.map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${id(part.column)})`)).join(' || '),
   );
   return [
     `case when ${row} is not null then json_build_array(${source.key.map((column) => text(row, column)).join(', ')})::text end`,
     actor,
-    source.object === null ? 'null::text' : id(source.object.id),
+    source.object === null
+      ? 'null::text'
+      : between
+        ? personText(source, types, row, source.object.id)
+        : id(source.object.id),
     source.subject === null ? 'null::text' : id(source.subject.id),
     routeSql(source, types, row),
     channels.length === 0
@@ -103,8 +114,12 @@ function idText({ table }: Source, types: ColumnTypes, row: string, column: stri
   return types(table, column) === 'bpchar' ? `rtrim(${value})` : value;
 }
 
+function personText(source: Source, types: ColumnTypes, row: string, column: string): string {
+  return personId(idText(source, types, row, column), types(source.table, column), types);
+}
+
 function columnActor(source: Source, types: ColumnTypes, row: string): string {
-  return source.actor?.kind === 'column' ? idText(source, types, row, source.actor.column) : 'null::text';
+  return source.actor?.kind === 'column' ? personText(source, types, row, source.actor.column) : 'null::text';
 }
 
 /** Over a path only what is after is resolved; an actor whose path starts from the same value has not changed. */
@@ -128,7 +143,7 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     case undefined:
       return 'null::text';
     case 'column':
-      return idText(source, types, 'p.new', recipient.column);
+      return personText(source, types, 'p.new', recipient.column);
     case 'path': {
       const { hops } = recipient;
       const { from } = hops[0];
@@ -144,17 +159,16 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     }
     case 'query':
       joins.push(
-        `left join lateral (select q::text as user_id from (${querySql(source, recipient.sql, types)}\n) q(q) ${limit}) recipient on p.new is not null`,
+        `left join lateral (select ${personId('q::text', null, types)} as user_id from (${querySql(source, recipient.sql, types)}\n) q(q) ${limit}) recipient on p.new is not null`,
       );
       return 'recipient.user_id';
     case 'list':
     case 'mentions': {
-      const found = [
-        `left join lateral (${valuesSql(recipient, 'p.new', types(source.table, recipient.column))}) recipient_0 on true`,
-      ];
+      const listed = types(source.table, recipient.column);
+      const found = [`left join lateral (${valuesSql(recipient, 'p.new', listed)}) recipient_0 on true`];
       const value =
         recipient.kind === 'list' && recipient.hops.length === 0
-          ? 'recipient_0.value'
+          ? personId('recipient_0.value', listed?.endsWith('[]') === true ? listed.slice(0, -2) : null, types)
           : hopsSql({ value: 'recipient_0.value', type: null }, recipient.hops, 'recipient', types, found, {
               anyCase: recipient.kind === 'mentions',
             });
@@ -195,7 +209,7 @@ export function recipientsSql(source: Source, types: ColumnTypes): string | null
   const page = '(select $1::jsonb as new) p';
   if (recipient === null) return null;
   if (recipient.kind === 'query')
-    return `select q::text as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}\n) q(q)`;
+    return `select ${personId('q::text', null, types)} as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}\n) q(q)`;
   const joins: string[] = [];
   const value = recipientSql(source, types, joins, '');
   return `select ${value} as user_id from ${page} ${joins.join(' ')}`;
@@ -207,7 +221,7 @@ function routeSql(source: Source, types: ColumnTypes, row: string): string {
     case undefined:
       return 'null::text';
     case 'column':
-      return text(row, recipient.column);
+      return personText(source, types, row, recipient.column);
     case 'path':
       return text(row, recipient.hops[0].from);
     case 'query':
@@ -226,7 +240,7 @@ function parameter(row: string, column: string, type: string): string {
   return `case when jsonb_typeof(${value}) = 'array' then array(select jsonb_array_elements_text(${value}))::${type} end`;
 }
 
-/** Joins hop by hop and gives the last `take` as text. `anyCase`: a name is also found in lower case. */
+/** Joins hop by hop and gives the person in the last `take`. `anyCase`: a name is also found in lower case. */
 function hopsSql(
   start: { readonly value: string; readonly type: string | null },
   hops: readonly PathHop[],
@@ -252,7 +266,7 @@ function hopsSql(
     value = `${alias}.${quoteIdent(hop.take)}`;
     type = types(hop.table, hop.take);
   });
-  return `${value}::text`;
+  return personId(`${value}::text`, type, types);
 }
 
 /** A column of a joined table against another column: as it is where the types agree. */

@@ -15,6 +15,8 @@ export interface ColumnTypes {
   (table: string, column: string): string | null;
   /** Whether no two rows of the table can agree in all of these columns. */
   isUnique(table: string, columns: readonly string[]): boolean;
+  /** Where people are looked up, with the type of their id; null where nothing of the kind is configured or there. */
+  readonly people: { readonly table: string; readonly id: string; readonly type: string } | null;
   /** Another one means that a table has changed. */
   readonly fingerprint: string;
 }
@@ -65,7 +67,10 @@ export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: C
     return found.get(JSON.stringify([schema, name]));
   };
   const typeOf = (table: string, column: string): string | null => tableOf(table)?.types.get(column) ?? null;
+  const { people } = config;
+  const personType = people === null ? null : typeOf(people.table, people.id);
   return Object.assign(typeOf, {
+    people: people === null || personType === null ? null : { table: people.table, id: people.id, type: personType },
     isUnique: (table: string, columns: readonly string[]): boolean =>
       tableOf(table)?.keys.some((key) => key.every((column) => columns.includes(column))) ?? false,
     fingerprint: JSON.stringify(rows),
@@ -104,6 +109,21 @@ export function cast(value: string, to: string, from: string | null): string {
   return `case when not exists (${labels}) or (${value}) in (${labels}) then ${plain} end`;
 }
 
+/**
+ * A person's id (an expression of text from a column of type `from`) as their row writes it: an upper-case uuid and `'ADA'` of a citext
+ * find the row, but inboxes and sessions go by its text. As it is given where there is no such person.
+ */
+export function personId(value: string, from: string | null, { people }: ColumnTypes): string {
+  if (people === null) return value;
+  const { table, id, type } = people;
+  // Equal ones are written alike.
+  const alike = isInteger(type) || (isText(type) && !isCaseless(type));
+  if (alike || (type === 'uuid' && from === type)) return value;
+  const own = cast(value, type, from);
+  if (type === 'uuid') return `coalesce((${own})::text, ${value})`;
+  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own}), ${value})`;
+}
+
 /** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
 export function holdingRows(rows: {
   readonly table: string;
@@ -138,7 +158,11 @@ export function isInteger(type: string | null): boolean {
 }
 
 export function isText(type: string): boolean {
-  return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || /(?:^|\.)citext$/.test(type);
+  return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || isCaseless(type);
+}
+
+function isCaseless(type: string): boolean {
+  return /(?:^|\.)citext$/.test(type);
 }
 
 /** Whether a text can be cast to a type at all. Types that are not listed take any text. */
