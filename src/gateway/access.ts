@@ -2,7 +2,7 @@
  * Who may read, publish or see whom: the config's SQL, asked with a bounded time.
  *
  * What must hold: the answer is yes only if the SQL returned a row; a value that cannot be cast means no row (SQLSTATE class
- * 22); whatever else goes wrong is `unavailable`, never yes, and says nothing of the SQL to whoever asked. The SQL runs read
+ * 22, or the check of a domain); whatever else goes wrong is `unavailable`, never yes, and says nothing of the SQL to whoever asked. The SQL runs read
  * only, on connections of its own, so that a query that hangs can starve neither inboxes nor the relay.
  */
 
@@ -11,6 +11,7 @@ import type { Access } from '../config/types.js';
 import { replaceParameters } from '../config/values.js';
 import { BelfryError, sqlState } from '../errors.js';
 import { createPool } from '../postgres.js';
+import { parameterTypesSql } from '../schema/columns.js';
 
 /** The person who asks, and what is asked for (a channel's id, another person). */
 export interface Pair {
@@ -155,9 +156,7 @@ async function parameterTypes(client: PoolClient, text: string): Promise<string[
   try {
     await client.query('begin');
     await client.query(`prepare belfry_question as ${text}`);
-    const { rows } = await client.query<{ types: string[] }>(
-      `select parameter_types::text[] as types from pg_catalog.pg_prepared_statements where name = 'belfry_question'`,
-    );
+    const { rows } = await client.query<{ types: string[] }>(parameterTypesSql, ['belfry_question']);
     await client.query('deallocate belfry_question');
     await client.query('commit');
     failed = false;
@@ -167,9 +166,10 @@ async function parameterTypes(client: PoolClient, text: string): Promise<string[
   }
 }
 
-/** Class 22: data exception, e.g. 22P02, text that is no number. */
+/** Class 22: data exception, e.g. 22P02, text that is no number. 23514: a check, which only a cast to a domain makes here. */
 function isDataError(error: unknown): boolean {
-  return sqlState(error)?.startsWith('22') === true;
+  const state = sqlState(error);
+  return state === '23514' || state?.startsWith('22') === true;
 }
 
 function unavailable(cause: unknown): BelfryError {

@@ -8,7 +8,7 @@ import type { Publication } from '../broker/broker.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
 import { quoteIdent } from '../postgres.js';
-import { fitting, holdingRows } from '../schema/columns.js';
+import { fitting, holdingRows, personId } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { listQuery } from './list.js';
 import type { NotificationRow } from './list.js';
@@ -164,9 +164,13 @@ export class PostgresInbox implements Inbox {
     const { blocks } = this.config;
     if (blocks === null) return found;
     const [from, to, rows] = [quoteIdent(blocks.from), quoteIdent(blocks.to), holdingRows(blocks)];
-    const type = this.columnTypes(blocks.table, blocks.from);
-    const blocked = `select t.${from}::text as a, t.${to}::text as b from ${rows} t where t.${from} = any($1::${type ?? 'text'}[])`;
-    const blocking = `select t.${to}::text, t.${from}::text from ${rows} t where t.${to} = any($1::${type ?? 'text'}[])`;
+    const types = this.columnTypes;
+    const type = types(blocks.table, blocks.from);
+    const idOf = (column: string): string =>
+      personId(`t.${quoteIdent(column)}::text`, types(blocks.table, column), types);
+    const [one, other] = [idOf(blocks.from), idOf(blocks.to)];
+    const blocked = `select ${one} as a, ${other} as b from ${rows} t where t.${from} = any($1::${type ?? 'text'}[])`;
+    const blocking = `select ${other}, ${one} from ${rows} t where t.${to} = any($1::${type ?? 'text'}[])`;
     const result = await this.pool.query<{ a: string; b: string }>(
       blocks.direction === 'one' ? blocked : `${blocked} union ${blocking}`,
       [userIds.filter(fitting(type))],

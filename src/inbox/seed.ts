@@ -45,7 +45,7 @@ export function seedSql(source: Source, object: NonNullable<Source['object']>): 
      ), counted as (
        insert into belfry.counter as c (source, object_id, count)
        select ${name}, t.${id}::text, count(*) from ${quoteTable(source.table)} t
-        where t.${id} is not null ${source.when === null ? '' : `and (${source.when})`}
+        where t.${id} is not null ${source.when === null ? '' : `and (${source.when}\n)`}
         group by t.${id}
        on conflict (source, object_id) do update set count = excluded.count
        returning object_id

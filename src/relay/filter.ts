@@ -66,10 +66,10 @@ function userCondition(config: Config, user: string): string {
   ]);
 }
 
-/** One of the columns holds the id, before or after. */
+/** One of the columns holds the id, before or after; the outbox has a char(n) with the blanks that fill it up. */
 function holds(columns: readonly string[], id: string): string {
   const sides = columns.flatMap((column) =>
-    ['new', 'old'].map((side) => `o.${side} ->> ${quoteLiteral(column)} = ${quoteLiteral(id)}`),
+    ['new', 'old'].map((side) => `rtrim(o.${side} ->> ${quoteLiteral(column)}) = ${quoteLiteral(id.trimEnd())}`),
   );
   return anyOf(sides);
 }

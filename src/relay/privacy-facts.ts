@@ -196,7 +196,7 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   const peopleSql =
     people === null
       ? `${nothing} where $1::text[] is null or true`
-      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}), false)`},
+      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}\n), false)`},
            ${people.enabled === null ? 'true' : `coalesce(p.${quoteIdent(people.enabled)}, true)`},
            ${people.name === null ? 'null' : `p.${quoteIdent(people.name)}::text`}, ${people.locale === null ? 'null' : `p.${quoteIdent(people.locale)}::text`}))
          from ${quoteTable(people.table)} p where p.${quoteIdent(people.id)} = any($1::${type(people.table, people.id)}[])`;
@@ -209,9 +209,9 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   const threadSql =
     threadMutes === null
       ? `${nothing} where ($6::text[], $7::text[], $8::text[]) is null or true`
-      : `json_agg(json_build_array(w.a::text, w.b, w.c::text))
-         from unnest($6::${type(threadMutes.table, threadMutes.user)}[], $7::text[], $8::${type(threadMutes.table, threadMutes.id)}[]) w(a, b, c)
-         join ${holdingRows(threadMutes)} t on t.${quoteIdent(threadMutes.user)} = w.a and t.${quoteIdent(threadMutes.id)} = w.c
+      : `json_agg(json_build_array(w.a, w.b, w.c))
+         from unnest($6::text[], $7::text[], $8::text[], $6::text[]::${type(threadMutes.table, threadMutes.user)}[], $8::text[]::${type(threadMutes.table, threadMutes.id)}[]) w(a, b, c, x, z)
+         join ${holdingRows(threadMutes)} t on t.${quoteIdent(threadMutes.user)} = w.x and t.${quoteIdent(threadMutes.id)} = w.z
            ${types(threadMutes.table, threadMutes.kind) === null ? `and w.b = ${quoteLiteral(threadMutes.kind)}` : `and t.${quoteIdent(threadMutes.kind)}::text = w.b`}`;
   const hiddenAll =
     hidden.length === 0
@@ -231,7 +231,7 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   (select ${ownerBlocks}) as owner_blocks`;
 }
 
-/** Pairs (a, b) of which a does not hear of b: `$a` and `$b` are asked about, pair by pair. */
+/** Pairs (a, b) of which a does not hear of b: `$a` and `$b` are asked about, pair by pair, and given back as they came. */
 function relationSql(
   relation: RelationConfig,
   a: string,
@@ -241,8 +241,8 @@ function relationSql(
   const { table, from, to } = relation;
   const rows = holdingRows(relation);
   const pairs = (x: string, y: string): string => `
-    select w.a::text as a, w.b::text as b from unnest(${a}::${type(table, x)}[], ${b}::${type(table, y)}[]) w(a, b)
-      join ${rows} t on t.${quoteIdent(x)} = w.a and t.${quoteIdent(y)} = w.b`;
+    select w.a, w.b from unnest(${a}::text[], ${b}::text[], ${a}::text[]::${type(table, x)}[], ${b}::text[]::${type(table, y)}[]) w(a, b, x, y)
+      join ${rows} t on t.${quoteIdent(x)} = w.x and t.${quoteIdent(y)} = w.y`;
   const both = relation.direction === 'both' ? ` union all ${pairs(to, from)}` : '';
   return `json_agg(json_build_array(x.a, x.b)) from (${pairs(from, to)}${both}) x`;
 }

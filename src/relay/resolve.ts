@@ -11,15 +11,16 @@
 import { replaceParameters } from '../config.js';
 import type { PathHop, Recipient, Source } from '../config.js';
 import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
-import { cast, isInteger, isText, sameKey } from '../schema/columns.js';
+import { cast, isInteger, isText, personId, sameKey } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
+import { blocksSource, mutesSource } from './plan.js';
 import { wideRecipients } from './wide.js';
 
 /** Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old). */
 export function resolveSql(sources: readonly Source[], types: ColumnTypes): (pageSelect: string) => string {
   const branches = sources.map((source) => sourceBranch(source, types));
   const names = ["''", ...sources.map((source) => quoteLiteral(source.name))];
-  branches.push(otherBranch(names));
+  branches.push(otherBranch(names, types));
   const body = branches.join('\nunion all\n');
   return (pageSelect) => `with page as materialized (${pageSelect}),
 meta as materialized (select min(id) as first_id, max(id)::text as page_last, count(*)::text as page_count, pg_current_snapshot()::text as page_target from page)
@@ -44,8 +45,8 @@ function sourceBranch(source: Source, types: ColumnTypes): string {
   if (source.counter !== null) joins.push(`left join belfry.source_state seed on seed.source = ${name}`);
   return `select p.id, p.at, p.source, p.op, ${counts} as counts,
        coalesce(p.new, p.old) ? 'belfry:counters' as counters_only,
-       case when p.old is not null then json_build_array(${sideSql(source, 'p.old', actorBefore(source, actor)).join(', ')})::text end as before,
-       ${sideSql(source, 'p.new', actor)
+       case when p.old is not null then json_build_array(${sideSql(source, types, 'p.old', actorBefore(source, types, actor)).join(', ')})::text end as before,
+       ${sideSql(source, types, 'p.new', actor)
          .map((column, i) => `${column} as a_${sideColumns[i] ?? ''}`)
          .join(', ')},
        ${recipient} as recipient, ${standsSql(source, types)} as stands, null::text as raw
@@ -63,34 +64,43 @@ function standsSql(source: Source, types: ColumnTypes): string {
          and exists (select from ${quoteTable(source.table)} t where ${key} ${source.when === null ? '' : `and (${source.when}\n)`})`;
 }
 
-function otherBranch(names: readonly string[]): string {
+function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const nulls = sideColumns
     .map((column) => `null::${column === 'channels' ? 'text[]' : 'text'} as a_${column}`)
     .join(', ');
+  const people = ['user_id', 'actor_id'].map(
+    (column) => `${quoteLiteral(column)}, ${personId(text('p.new', column), null, types)}`,
+  );
   return `select p.id, p.at, p.source, p.op, false, false, null::text, ${nulls}, null::text, false,
-       (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end)::text
+       (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end
+         || jsonb_strip_nulls(jsonb_build_object(${people.join(', ')})))::text
 from page p where p.op not in ('created', 'removed', 'changed') or p.source not in (${names.join(', ')})`;
 }
 
 /** What is known of a row, in the order of `side`. */
 const sideColumns = ['key', 'actor', 'object', 'subject', 'route', 'channels', 'include'] as const;
 
-function sideSql(source: Source, row: string, actor: string): string[] {
+function sideSql(source: Source, types: ColumnTypes, row: string, actor: string): string[] {
+  const id = (column: string): string => idText(source, types, row, column);
+  // A block or mute is about a person.
+  const between = source.name === blocksSource || source.name === mutesSource;
   const channels = source.channels.map((template) =>
-    template.parts
-      .map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${text(row, part.column)})`))
-      .join(' || '),
+    template.parts.map((part) => (typeof part === 'string' ? quoteLiteral(part) : `(${id(part.column)})`)).join(' || '),
   );
   return [
     `case when ${row} is not null then json_build_array(${source.key.map((column) => text(row, column)).join(', ')})::text end`,
     actor,
-    source.object === null ? 'null::text' : text(row, source.object.id),
-    source.subject === null ? 'null::text' : text(row, source.subject.id),
-    routeSql(source, row),
+    source.object === null
+      ? 'null::text'
+      : between
+        ? personText(source, types, row, source.object.id)
+        : id(source.object.id),
+    source.subject === null ? 'null::text' : id(source.subject.id),
+    routeSql(source, types, row),
     channels.length === 0
       ? 'null::text[]'
       : `case when ${row} is not null then array[${channels.join(', ')}]::text[] end`,
-    includeSql(source, row),
+    includeSql(source, types, row),
   ];
 }
 
@@ -98,21 +108,31 @@ function text(row: string, column: string): string {
   return `${row} ->> ${quoteLiteral(column)}`;
 }
 
-function columnActor(source: Source, row: string): string {
-  return source.actor?.kind === 'column' ? text(row, source.actor.column) : 'null::text';
+/** An id in a column. JSON keeps the blanks that fill up a char(n), which are none of its text. */
+function idText({ table }: Source, types: ColumnTypes, row: string, column: string): string {
+  const value = text(row, column);
+  return types(table, column) === 'bpchar' ? `rtrim(${value})` : value;
+}
+
+function personText(source: Source, types: ColumnTypes, row: string, column: string): string {
+  return personId(idText(source, types, row, column), types(source.table, column), types);
+}
+
+function columnActor(source: Source, types: ColumnTypes, row: string): string {
+  return source.actor?.kind === 'column' ? personText(source, types, row, source.actor.column) : 'null::text';
 }
 
 /** Over a path only what is after is resolved; an actor whose path starts from the same value has not changed. */
-function actorBefore(source: Source, actorAfter: string): string {
-  if (source.actor?.kind !== 'path') return columnActor(source, 'p.old');
+function actorBefore(source: Source, types: ColumnTypes, actorAfter: string): string {
+  if (source.actor?.kind !== 'path') return columnActor(source, types, 'p.old');
   const { from } = source.actor.hops[0];
   return `case when ${text('p.old', from)} = ${text('p.new', from)} then ${actorAfter} end`;
 }
 
 function actorSql(source: Source, types: ColumnTypes, joins: string[]): string {
-  if (source.actor?.kind !== 'path') return columnActor(source, 'p.new');
+  if (source.actor?.kind !== 'path') return columnActor(source, types, 'p.new');
   const { hops } = source.actor;
-  const start = { value: text('p.new', hops[0].from), type: types(source.table, hops[0].from) };
+  const start = { value: idText(source, types, 'p.new', hops[0].from), type: types(source.table, hops[0].from) };
   return hopsSql(start, hops, 'actor', types, joins);
 }
 
@@ -123,11 +143,11 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     case undefined:
       return 'null::text';
     case 'column':
-      return text('p.new', recipient.column);
+      return personText(source, types, 'p.new', recipient.column);
     case 'path': {
       const { hops } = recipient;
       const { from } = hops[0];
-      const start = { value: text('p.new', from), type: types(source.table, from) };
+      const start = { value: idText(source, types, 'p.new', from), type: types(source.table, from) };
       if (hops.every(({ table, match }) => types.isUnique(table, [match])))
         return hopsSql(start, hops, 'recipient', types, joins);
       const found: string[] = [];
@@ -139,15 +159,16 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     }
     case 'query':
       joins.push(
-        `left join lateral (select q::text as user_id from (${querySql(source, recipient.sql, types)}) q(q) ${limit}) recipient on p.new is not null`,
+        `left join lateral (select ${personId('q::text', null, types)} as user_id from (${querySql(source, recipient.sql, types)}\n) q(q) ${limit}) recipient on p.new is not null`,
       );
       return 'recipient.user_id';
     case 'list':
     case 'mentions': {
-      const found = [`left join lateral (${valuesSql(recipient, 'p.new')}) recipient_0 on true`];
+      const listed = types(source.table, recipient.column);
+      const found = [`left join lateral (${valuesSql(recipient, 'p.new', listed)}) recipient_0 on true`];
       const value =
         recipient.kind === 'list' && recipient.hops.length === 0
-          ? 'recipient_0.value'
+          ? personId('recipient_0.value', listed?.endsWith('[]') === true ? listed.slice(0, -2) : null, types)
           : hopsSql({ value: 'recipient_0.value', type: null }, recipient.hops, 'recipient', types, found, {
               anyCase: recipient.kind === 'mentions',
             });
@@ -169,11 +190,12 @@ const maxMentions = 100;
 const mentionPattern = String.raw`(?<![[:alnum:]_@/.-])@([[:alnum:]_]+(?:[.-][[:alnum:]_]+)*)`;
 
 /** The distinct values as a column `value` of text. */
-function valuesSql(recipient: Plural, row: string): string {
+function valuesSql(recipient: Plural, row: string, type: string | null): string {
   if (recipient.kind === 'mentions') {
     return `select distinct m.m[1] as value from regexp_matches(${text(row, recipient.column)}, ${quoteLiteral(mentionPattern)}, 'g') m(m) limit ${String(maxMentions)}`;
   }
-  return `select distinct v.v #>> '{}' as value from jsonb_path_query(${row} -> ${quoteLiteral(recipient.column)}, ${quoteLiteral(recipient.at)}) v(v)
+  const value = type === 'bpchar[]' ? `rtrim(v.v #>> '{}')` : `v.v #>> '{}'`;
+  return `select distinct ${value} as value from jsonb_path_query(${row} -> ${quoteLiteral(recipient.column)}, ${quoteLiteral(recipient.at)}) v(v)
     where jsonb_typeof(v.v) in ('string', 'number') limit ${String(maxListed)}`;
 }
 
@@ -187,19 +209,19 @@ export function recipientsSql(source: Source, types: ColumnTypes): string | null
   const page = '(select $1::jsonb as new) p';
   if (recipient === null) return null;
   if (recipient.kind === 'query')
-    return `select q::text as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}) q(q)`;
+    return `select ${personId('q::text', null, types)} as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}\n) q(q)`;
   const joins: string[] = [];
   const value = recipientSql(source, types, joins, '');
   return `select ${value} as user_id from ${page} ${joins.join(' ')}`;
 }
 
-function routeSql(source: Source, row: string): string {
+function routeSql(source: Source, types: ColumnTypes, row: string): string {
   const { recipient } = source;
   switch (recipient?.kind) {
     case undefined:
       return 'null::text';
     case 'column':
-      return text(row, recipient.column);
+      return personText(source, types, row, recipient.column);
     case 'path':
       return text(row, recipient.hops[0].from);
     case 'query':
@@ -207,7 +229,7 @@ function routeSql(source: Source, row: string): string {
     case 'list':
     case 'mentions':
       // What the text says beside the names is no matter of who hears of it.
-      return `case when ${row} is not null then array(${valuesSql(recipient, row)})::text end`;
+      return `case when ${row} is not null then array(${valuesSql(recipient, row, types(source.table, recipient.column))})::text end`;
   }
 }
 
@@ -218,7 +240,7 @@ function parameter(row: string, column: string, type: string): string {
   return `case when jsonb_typeof(${value}) = 'array' then array(select jsonb_array_elements_text(${value}))::${type} end`;
 }
 
-/** Joins hop by hop and gives the last `take` as text. `anyCase`: a name is also found in lower case. */
+/** Joins hop by hop and gives the person in the last `take`. `anyCase`: a name is also found in lower case. */
 function hopsSql(
   start: { readonly value: string; readonly type: string | null },
   hops: readonly PathHop[],
@@ -244,7 +266,7 @@ function hopsSql(
     value = `${alias}.${quoteIdent(hop.take)}`;
     type = types(hop.table, hop.take);
   });
-  return `${value}::text`;
+  return personId(`${value}::text`, type, types);
 }
 
 /** A column of a joined table against another column: as it is where the types agree. */
@@ -252,14 +274,14 @@ function guarded(value: string, from: string | null, to: string): string {
   return from === to || (isInteger(from) && isInteger(to)) ? value : cast(`${value}::text`, to, from);
 }
 
-function includeSql(source: Source, row: string): string {
+function includeSql(source: Source, types: ColumnTypes, row: string): string {
   if (source.include.length === 0) return 'null::text';
   const ids = idColumns(source);
   const fields = source.include.map((column) => {
     const value = `${row} -> ${quoteLiteral(column)}`;
     // Ids are text everywhere outside the database, as are integers beyond 2^53.
     const wire = ids.has(column)
-      ? `to_jsonb(${text(row, column)})`
+      ? `to_jsonb(${idText(source, types, row, column)})`
       : `case when jsonb_typeof(${value}) = 'number' and abs((${text(row, column)})::numeric) > 9007199254740991 then to_jsonb(${text(row, column)}) else ${value} end`;
     return `${quoteLiteral(column)}, ${wire}`;
   });

@@ -7,17 +7,32 @@
 
 import type pg from 'pg';
 import type { Config, PathHop } from '../config.js';
-import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
 
 /** What the catalogue says of the tables that the config names. */
 export interface ColumnTypes {
-  /** The type of a column as `format_type` prints it; null when there is no such table or column. */
+  /** The type of a column to cast to (`typeName`); null when there is no such table or column. */
   (table: string, column: string): string | null;
   /** Whether no two rows of the table can agree in all of these columns. */
   isUnique(table: string, columns: readonly string[]): boolean;
+  /** Where people are looked up, with the type of their id; null where nothing of the kind is configured or there. */
+  readonly people: { readonly table: string; readonly id: string; readonly type: string } | null;
   /** Another one means that a table has changed. */
   readonly fingerprint: string;
 }
+
+/**
+ * SQL for the name of a type, given its oid, to cast to: of a domain what it is made of, since its checks would fail where nothing is
+ * to be found; `bpchar` for char(n), since `character` alone cuts to one.
+ */
+export function typeName(oid: string): string {
+  return `(with recursive belfry_made (oid) as (select ${oid}::oid union all select y.typbasetype from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype = 'd')
+     select format_type(m.oid, -1) from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype <> 'd')`;
+}
+
+/** The types of the parameters of the prepared statement $1, to cast to. */
+export const parameterTypesSql = `select array(select ${typeName('t.oid')} from unnest(parameter_types) with ordinality t(oid, n) order by t.n) as types
+    from pg_catalog.pg_prepared_statements where name = $1`;
 
 /** Reads types and unique keys of every table that the config names. One statement. */
 export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: Config): Promise<ColumnTypes> {
@@ -26,7 +41,7 @@ export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: C
   // What is unique only among some rows, or by an expression, is not unique.
   const { rows } = await client.query<{ schema: string; name: string; types: [string, string][]; keys: string[][] }>(
     `select n.nspname as schema, c.relname as name,
-            (select json_agg(json_build_array(a.attname, format_type(a.atttypid, null)) order by a.attnum)
+            (select json_agg(json_build_array(a.attname, ${typeName('a.atttypid')}) order by a.attnum)
                from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as types,
             coalesce((select json_agg(k.columns order by i.indexrelid)
                from pg_index i
@@ -52,7 +67,10 @@ export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: C
     return found.get(JSON.stringify([schema, name]));
   };
   const typeOf = (table: string, column: string): string | null => tableOf(table)?.types.get(column) ?? null;
+  const { people } = config;
+  const personType = people === null ? null : typeOf(people.table, people.id);
   return Object.assign(typeOf, {
+    people: people === null || personType === null ? null : { table: people.table, id: people.id, type: personType },
     isUnique: (table: string, columns: readonly string[]): boolean =>
       tableOf(table)?.keys.some((key) => key.every((column) => columns.includes(column))) ?? false,
     fingerprint: JSON.stringify(rows),
@@ -82,10 +100,28 @@ export function cast(value: string, to: string, from: string | null): string {
     const range = `(${value})::numeric between -9223372036854775808 and 9223372036854775807`;
     return `case when (${value}) ~ '^-?[0-9]{1,18}$' then ${wide} when (${value}) ~ '^-?[0-9]{19}$' then case when ${range} then ${wide} end end`;
   }
+  if (to === 'numeric') return `case when (${value}) ~ '^-?[0-9]{1,100}([.][0-9]{1,100})?$' then ${plain} end`;
   if (to === 'uuid') {
     return `case when (${value}) ~* '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$' then ${plain} end`;
   }
-  return plain;
+  // Only the catalogue tells an enum from other types. Neither look at it depends on a row, so each is taken once.
+  const labels = `select e.enumlabel from pg_catalog.pg_enum e where e.enumtypid = ${quoteLiteral(to)}::regtype`;
+  return `case when not exists (${labels}) or (${value}) in (${labels}) then ${plain} end`;
+}
+
+/**
+ * A person's id (an expression of text from a column of type `from`) as their row writes it: an upper-case uuid and `'ADA'` of a citext
+ * find the row, but inboxes and sessions go by its text. As it is given where there is no such person.
+ */
+export function personId(value: string, from: string | null, { people }: ColumnTypes): string {
+  if (people === null) return value;
+  const { table, id, type } = people;
+  // Equal ones are written alike.
+  const alike = isInteger(type) || (isText(type) && !isCaseless(type));
+  if (alike || (type === 'uuid' && from === type)) return value;
+  const own = cast(value, type, from);
+  if (type === 'uuid') return `coalesce((${own})::text, ${value})`;
+  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own}), ${value})`;
 }
 
 /** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
@@ -122,7 +158,11 @@ export function isInteger(type: string | null): boolean {
 }
 
 export function isText(type: string): boolean {
-  return type === 'text' || type.startsWith('character varying') || /(?:^|\.)citext$/.test(type);
+  return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || isCaseless(type);
+}
+
+function isCaseless(type: string): boolean {
+  return /(?:^|\.)citext$/.test(type);
 }
 
 /** Whether a text can be cast to a type at all. Types that are not listed take any text. */
@@ -136,7 +176,7 @@ export function fitting(type: string | null): (id: string) => boolean {
       return (id) =>
         /^-?\d{1,18}$/.test(id) || (/^-?\d{19}$/.test(id) && BigInt(id) >= -(2n ** 63n) && BigInt(id) < 2n ** 63n);
     case 'numeric':
-      return (id) => /^-?\d+$/.test(id);
+      return (id) => /^-?\d{1,100}(\.\d{1,100})?$/.test(id);
     case 'uuid':
       return (id) => /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i.test(id);
     default:

@@ -5,7 +5,7 @@
 
 import type pg from 'pg';
 import { replaceParameters, sqlParameters } from '../config.js';
-import { cast } from './columns.js';
+import { cast, parameterTypesSql } from './columns.js';
 
 /** The query for these two expressions; it returns a row if the person may see the object. */
 export type Visible = (user: string, objectId: string) => string;
@@ -18,10 +18,7 @@ export async function bindVisible(client: pg.ClientBase, sql: string): Promise<V
   await client.query(
     `prepare ${statement} as ${replaceParameters(sql, (name) => `$${String(names.indexOf(name) + 1)}`)}`,
   );
-  const result = await client.query<{ types: string[] }>(
-    'select parameter_types::text[] as types from pg_prepared_statements where name = $1',
-    [statement],
-  );
+  const result = await client.query<{ types: string[] }>(parameterTypesSql, [statement]);
   await client.query(`deallocate ${statement}`);
   const typeOf = (name: string): string => result.rows[0]?.types[names.indexOf(name)] ?? 'text';
   return (user, objectId) =>

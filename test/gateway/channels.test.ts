@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { CounterPublication } from '../../src/broker/broker.js';
+import { AccessRules } from '../../src/gateway/access.js';
 import { addUsers, block } from '../support/social.js';
 import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 
@@ -422,6 +423,54 @@ describe('re-check', () => {
     await Promise.all(clients.map(pong));
     expect(clients[0]!.frames.filter((frame) => frame['event'] === 'unsubscribed')).toEqual([]);
     expect(clients[2]!.frames.filter((frame) => frame['event'] === 'unsubscribed')).toEqual([]);
+  });
+});
+
+describe('ids of any type', () => {
+  const tables = `
+    create domain public.person as bigint check (value > 0);
+    create table public.rooms (id char(26), who char(26), bits bit(3), owner public.person);
+    insert into public.rooms values ('01HV0000000000000000000000', 'short', '101', 7)`;
+  const asked = async (condition: string, pairs: readonly (readonly [string, string])[]): Promise<boolean[]> => {
+    const access = { sql: `select from public.rooms where ${condition}` };
+    const of = pairs.map(([user, other]) => ({ user, other }));
+    const each = await rules.allowsEach(access, 'id', of);
+    const one = await Promise.all(of.map((pair) => rules.allows(access, 'id', pair)));
+    expect(each).toEqual(one);
+    return each;
+  };
+  let rules: AccessRules;
+  beforeAll(async () => {
+    await rig.db.pool.query(tables);
+    rules = new AccessRules(rig.db.url);
+  });
+  afterAll(() => rules.stop());
+
+  it('are whole where many are asked for', async () => {
+    const room = '01HV0000000000000000000000';
+    expect(
+      await asked('who = :user and id = :id', [
+        ['short', room],
+        ['s', room],
+        ['short', '0'],
+      ]),
+    ).toEqual([true, false, false]);
+    expect(
+      await asked('bits = :user and id = any (array[:id])', [
+        ['101', room],
+        ['1', room],
+      ]),
+    ).toEqual([true, false]);
+  });
+
+  it('that break a check of the type are no row', async () => {
+    expect(
+      await asked(`owner = :user::public.person and :id <> ''`, [
+        ['7', '1'],
+        ['-7', '1'],
+        ['x', '1'],
+      ]),
+    ).toEqual([true, false, false]);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Who did it and who hears of it: over hops, from lists and texts, and where the owner is not known at once. */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { seedCounters } from '../../src/inbox/seed.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 
@@ -208,4 +209,53 @@ describe('@name in a text', () => {
     expect(await mapping.heard(`update notes set body = '@ada!' where id = 2`)).toEqual(['1 mention 2 note:2!']);
     expect(await mapping.heard('delete from notes')).toEqual(['1 -mention', '1 -mention', '3 -mention']);
   });
+});
+
+it('SQL may end in a comment wherever it stands', async () => {
+  const commented = await startMapping(
+    `create table users (id int primary key, gone boolean default false);
+     create table pairs (a int, b int, kind text);
+     create table silenced (who int, thread int, over boolean default false);
+     create table news (id int primary key, by_id int, topic int, draft boolean default false);
+     create table mails (id int primary key, by_id int);
+     insert into users select i, i = 4 from generate_series(1, 1002) i;
+     insert into pairs values (5, 1, 'block'), (6, 1, 'mute');
+     insert into silenced values (7, 9);`,
+    `
+  - name: news
+    type: news
+    table: news
+    key: [id]
+    actor: by_id
+    object: { kind: topic, id: topic }
+    recipient: { query: "select id from users where id <= 9 and id <> :by_id -- the first" }
+    visible: "select 1 from users where id = :user and id <> 8 and :object_id > 0 -- nearly all"
+    when: "not draft -- published"
+    channels: ['topic:{topic}']
+    counter: { event: news_update, field: news_count }
+  - { name: mail, type: mail, table: mails, key: [id], actor: by_id, recipient: { query: "select id from users -- all" } }`,
+    `
+people: { table: users, active: "not gone -- still here" }
+blocks: { table: pairs, from: a, to: b, when: "kind = 'block' -- not mutes" }
+mutes: { table: pairs, from: a, to: b, when: "kind = 'mute' -- not blocks" }
+threadMutes: { table: silenced, user: who, kind: topic, id: thread, when: "not over -- yet" }
+channels: { topic: { read: "select 1 where :user = :id -- nobody" } }`,
+  );
+  try {
+    const { batches } = commented;
+    const client = await commented.database.client();
+    expect(await seedCounters(client, batches.config, { info: () => undefined })).toEqual(['news']);
+    expect(await commented.heard('insert into news values (1, 1, 9, false), (2, 1, 9, true)')).toEqual(
+      ['2', '3', '9'].map((user) => `${user} news 1 topic:9!`),
+    );
+    expect((await batches.inbox.list('2', { limit: 10, before: null, state: null })).items).toHaveLength(1);
+    await commented.heard('insert into mails values (1, 1)');
+    // All but the sender, one who is gone, and two who shun the sender.
+    await batches.fanOut();
+    expect(await commented.sql(`select count(*)::int as n from belfry.notification where type = 'mail'`)).toEqual([
+      { n: 998 },
+    ]);
+  } finally {
+    await commented.stop();
+  }
 });

@@ -163,7 +163,7 @@ it('a relay knows what it did since the page was read', async () => {
           (
             await client.query(
               `select from pg_stat_activity where application_name = 'belfry replay' and datname = current_database()
-                  and state = 'idle' and query like '%belfry.preference%'`,
+                  and state = 'idle' and query like '%as people,%'`,
             )
           ).rowCount,
         { timeout: 20_000 },
