@@ -110,10 +110,14 @@ export class PageWork {
   }
 
   private async truncate(source: string, cursor: Cursor): Promise<void> {
-    const { options, term, processor, truncated } = this.work;
-    const epoch = await storeTruncate(options.writer, term, source, cursor);
+    const { options, term, processor, deadKeys, truncated } = this.work;
+    const { epoch, discarded } = await storeTruncate(options.writer, term, source, cursor);
     truncated();
-    options.log.warn({ source, epoch }, 'a table was truncated: what came from it is withdrawn');
+    deadKeys?.changed();
+    options.log.warn(
+      { source, epoch, deadLetters: discarded },
+      'a table was truncated: what came from it is withdrawn, its dead letters are discarded',
+    );
     processor.forget();
     options.broker.publish([
       { to: 'control', kind: 'epoch', epoch },
