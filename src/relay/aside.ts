@@ -55,13 +55,14 @@ export async function nextUnread(
 export async function storeTruncate(
   writer: pg.ClientBase,
   term: string,
-  source: string,
+  { id, source }: { readonly id: string; readonly source: string },
   cursor: Cursor,
 ): Promise<{ readonly epoch: string; readonly discarded: number }> {
   return await together(writer, async () => {
-    const { rows } = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2) as epoch', [
+    const { rows } = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2, $3) as epoch', [
       term,
       source,
+      id,
     ]);
     await writer.query(
       `update belfry.fanout_job set done_at = clock_timestamp(), error = 'truncated' where source = $1 and done_at is null`,

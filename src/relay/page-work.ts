@@ -18,6 +18,7 @@ import { blame } from './failures.js';
 import type { LeadingOptions } from './leading.js';
 import { eventTracesOf } from './observer.js';
 import type { PreparedPage } from './reading.js';
+import type { PageEvent } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
 
@@ -104,14 +105,15 @@ export class PageWork {
         metrics.publications.inc(outcome.publications.length);
         for (const { rule } of outcome.verdicts) metrics.suppressed.inc({ rule });
       },
-      truncate: (source, cursor) => this.truncate(source, cursor),
+      truncate: ({ event }, cursor) => this.truncate(event, cursor),
       bury: (event, error, cursor) => this.bury(event.event.id, error, cursor),
     };
   }
 
-  private async truncate(source: string, cursor: Cursor): Promise<void> {
+  private async truncate(event: PageEvent['event'], cursor: Cursor): Promise<void> {
     const { options, term, processor, deadKeys, truncated } = this.work;
-    const { epoch, discarded } = await storeTruncate(options.writer, term, source, cursor);
+    const { source } = event;
+    const { epoch, discarded } = await storeTruncate(options.writer, term, event, cursor);
     truncated();
     deadKeys?.changed();
     options.log.warn(
