@@ -73,8 +73,9 @@ async function skip(config: Config, from: Date | 'now', sure: boolean): Promise<
     if (skipped === 0) return note('belfry: nothing is unread from before: nothing is skipped');
     const what = `Skip ${skipped} unread events, the oldest of ${oldest?.toISOString() ?? ''}? They will notify nobody; ${kept} stay; counters are counted anew`;
     if (!sure) await confirm(what, 'start --from', 'nothing was skipped.');
-    await skipTo(client, time);
-    for (const source of config.sources) if (source.counter !== null) await seedCounter(client, source);
+    await skipTo(client, time, async () => {
+      for (const source of config.sources) if (source.counter !== null) await seedCounter(client, source);
+    });
     note(`belfry: ${skipped} unread events were skipped; belfry replay --since can still deliver them`);
   });
 }

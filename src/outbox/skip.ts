@@ -2,7 +2,8 @@
  * Beginning elsewhere than where the last relay left off: what is unread from before is skipped for good.
  *
  * What must hold: nobody leads meanwhile, and whoever led is fenced; nothing written at the given time or later is skipped. Backwards is
- * no way: what was read would count twice. `belfry replay` is for that.
+ * no way: what was read would count twice. `belfry replay` is for that. What is skipped moves no counter, so they are counted anew, or
+ * nothing is skipped.
  */
 
 import type pg from 'pg';
@@ -38,8 +39,24 @@ export async function planSkip(client: pg.ClientBase, from: Date | null): Promis
 const firstKept = `select min(o.id) as id from belfry.relay r join belfry.outbox o on o.xid >= pg_snapshot_xmin(r.seen) and ${unread}
   where o.at >= $1::timestamptz`;
 
-/** Moves the cursor. Throws `unavailable` while a relay leads, and where the last one stopped amid a delta that can't be cut there. */
-export async function skipTo(client: pg.ClientBase, from: Date | null): Promise<void> {
+/**
+ * Moves the cursor and counts anew, in one transaction. Throws `unavailable` while a relay leads, and where the last one stopped amid a
+ * delta that can't be cut there, and what `recount` throws; then nothing is skipped.
+ */
+export async function skipTo(client: pg.ClientBase, from: Date | null, recount: () => Promise<void>): Promise<void> {
+  await client.query('begin isolation level read committed');
+  try {
+    await moveTo(client, from);
+    // After it: what comes in between is unread, and in the count.
+    await recount();
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
+}
+
+async function moveTo(client: pg.ClientBase, from: Date | null): Promise<void> {
   const { rows } = await client.query<{ amid: boolean }>(
     `select exists (select from belfry.relay r join belfry.outbox o on ${unread}
                      where r.target is not null and o.id <= r.after_id and o.at >= $1::timestamptz) as amid`,

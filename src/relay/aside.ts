@@ -14,14 +14,22 @@ export async function storeDead(
   error: unknown,
   cursor: Cursor | null,
 ): Promise<string | undefined> {
-  const result = await facts.query<{ source: string; op: string; new: string | null; old: string | null; at: Date }>(
-    'select source, op, new::text, old::text, at from belfry.outbox where id = $1',
-    [eventId],
-  );
+  const result = await facts.query<{
+    source: string;
+    op: string;
+    new: string | null;
+    old: string | null;
+    at: Date;
+    xid: string;
+  }>('select source, op, new::text, old::text, at, xid::text from belfry.outbox where id = $1', [eventId]);
   const row = result.rows[0];
   const dead =
     row === undefined ? [] : [{ ...row, eventId, sqlstate: sqlState(error) ?? null, error: messageOf(error) }];
-  await storeBatch(writer, term, { ...emptyBatch, cursor, dead }, () => 1);
+  await together(writer, async () => {
+    await storeBatch(writer, term, { ...emptyBatch, cursor, dead }, () => 1);
+    if (row !== undefined)
+      await writer.query('update belfry.dead_event set xid = $2 where event_id = $1', [eventId, row.xid]);
+  });
   return row?.source;
 }
 
@@ -40,26 +48,44 @@ export async function nextUnread(
   return { id: row.id, cursor: advance(cursor, { count: 1, limit: 1, lastId: row.id, snapshot: row.target }) };
 }
 
-/** Withdraws all that came from a table, ends its wide events, and begins a new epoch, which is returned: everybody fetches anew. */
+/**
+ * Withdraws all that came from a table, ends its wide events, discards its dead letters and what is held, of which nothing is there any
+ * more, and begins a new epoch: everybody fetches anew. `discarded`: dead letters.
+ */
 export async function storeTruncate(
   writer: pg.ClientBase,
   term: string,
-  source: string,
+  { id, source }: { readonly id: string; readonly source: string },
   cursor: Cursor,
-): Promise<string> {
-  await writer.query('begin');
-  try {
-    const result = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2) as epoch', [
+): Promise<{ readonly epoch: string; readonly discarded: number }> {
+  return await together(writer, async () => {
+    const { rows } = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2, $3) as epoch', [
       term,
       source,
+      id,
     ]);
     await writer.query(
       `update belfry.fanout_job set done_at = clock_timestamp(), error = 'truncated' where source = $1 and done_at is null`,
       [source],
     );
+    await writer.query('delete from belfry.held where source = $1', [source]);
+    const discarded = await writer.query(
+      `with gone as (delete from belfry.dead_event where source = $1 returning *)
+       insert into belfry.discarded_event (event_id, source, op, event_at, attempts, sqlstate, error, reason)
+       select event_id, source, op, event_at, attempts, sqlstate, error, 'the table was truncated' from gone`,
+      [source],
+    );
     await storeBatch(writer, term, { ...emptyBatch, cursor }, () => 1);
+    return { epoch: rows[0]?.epoch ?? '', discarded: discarded.rowCount ?? 0 };
+  });
+}
+
+async function together<T>(writer: pg.ClientBase, work: () => Promise<T>): Promise<T> {
+  await writer.query('begin');
+  try {
+    const result = await work();
     await writer.query('commit');
-    return result.rows[0]?.epoch ?? '';
+    return result;
   } catch (error) {
     await writer.query('rollback');
     throw error;

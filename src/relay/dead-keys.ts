@@ -89,8 +89,8 @@ export class DeadKeys {
 /** Sets events of the outbox aside, to be run in the transaction that moves the cursor past them. */
 export async function setAside(client: pg.ClientBase, wait: Parted['wait']): Promise<void> {
   await client.query(
-    `insert into belfry.dead_event (event_id, source, op, new, old, event_at, attempts, error, waits_for)
-     select o.id, o.source, o.op, o.new, o.old, o.at, 0, 'waits for ' || array_to_string(w.ids::bigint[], ', '), w.ids::bigint[]
+    `insert into belfry.dead_event (event_id, xid, source, op, new, old, event_at, attempts, error, waits_for)
+     select o.id, o.xid, o.source, o.op, o.new, o.old, o.at, 0, 'waits for ' || array_to_string(w.ids::bigint[], ', '), w.ids::bigint[]
        from unnest($1::bigint[], $2::text[]) w(id, ids)
        join belfry.outbox o on o.id = w.id
      on conflict (event_id) do nothing`,

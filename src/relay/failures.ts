@@ -37,7 +37,7 @@ export function blame(error: unknown): Blame {
   // Errors of sockets have codes such as ECONNRESET; pg's own have none but say so.
   const code: unknown = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
   if (typeof code === 'string') return 'connection';
-  if (error instanceof Error && /connection|client (was|has)|not queryable|timeout/i.test(error.message))
-    return 'connection';
+  const ofConnection = /connection|client (was|has)|not queryable|timeout|prepared statements must be unique/i;
+  if (error instanceof Error && ofConnection.test(error.message)) return 'connection';
   return 'event';
 }

@@ -244,12 +244,13 @@ export async function loadThreadGroups(
   return (result.rows[0]?.groups ?? []).map(groupOf);
 }
 
-/** When the next window is due, in milliseconds since the epoch by the database's clock; null when none waits. */
+/** When the next window is due, in milliseconds since the epoch by this process's clock, since timers run on it; null when none waits. */
 export async function nextDueMs(client: pg.ClientBase): Promise<number | null> {
-  const result = await client.query<{ due_ms: number | null }>(
-    `select ${ms('min(due_at)')} as due_ms from belfry.notification where due_at is not null`,
+  const result = await client.query<{ rest_ms: number | null }>(
+    `select ${ms('min(due_at) - clock_timestamp()')} as rest_ms from belfry.notification where due_at is not null`,
   );
-  return result.rows[0]?.due_ms ?? null;
+  const rest = result.rows[0]?.rest_ms ?? null;
+  return rest === null ? null : Date.now() + rest;
 }
 
 function groupOf(row: GroupRow): GroupFact {

@@ -6,7 +6,8 @@
  * Nothing is invented: a loss without a time column is said, in the log and in belfry.repair, which `belfry status` shows.
  *
  * What must hold: events are captured again before counters are counted, so that the count has seen them; a row of
- * belfry.lost goes when everything else of its repair is done, and all of that may be done twice.
+ * belfry.lost goes when everything else of its repair is done, and all of that may be done twice; one that was committed while
+ * it was done stays.
  */
 
 import type pg from 'pg';
@@ -35,7 +36,8 @@ export interface LostOptions {
 interface Loss {
   readonly source: string;
   readonly writes: string;
-  readonly last: string;
+  /** The snapshot in which it was found. */
+  readonly seen: string;
   readonly sqlstates: string[];
   /** Null when it is not known for one of them. */
   readonly since: string | null;
@@ -60,7 +62,7 @@ export async function repairLost({ config, log, facts, leading }: LostOptions): 
     try {
       const repair = source === undefined ? nothing : await repairSource(facts, source, loss, types, leading);
       log.error({ source: name, writes: Number(writes), sqlstates, ...repair }, explained(repair));
-      // What was lost meanwhile has a higher id and stays for the next time; so does a rest above the limit.
+      // What was committed meanwhile stays for the next time, whatever its id; so does a rest above the limit.
       if (repair.retracted < retractLimit) await close(facts, loss, repair, config.retention.outboxMs);
       repaired = true;
     } catch (error) {
@@ -78,7 +80,7 @@ const nothing: Repair = { recaptured: null, retracted: 0 };
 
 async function readLosses(facts: pg.Client, retentionMs: number): Promise<Loss[]> {
   const { rows } = await facts.query<Loss>(
-    `select source, count(*)::text as writes, max(id)::text as last, array_agg(distinct sqlstate) as sqlstates,
+    `select source, count(*)::text as writes, pg_current_snapshot()::text as seen, array_agg(distinct sqlstate) as sqlstates,
             case when bool_and(since is not null)
                  then greatest(min(since), clock_timestamp() - $1 * interval '1 millisecond') end::text as since,
             max(at)::text as until
@@ -114,10 +116,10 @@ function explained({ recaptured }: Repair): string {
 
 async function close(facts: pg.Client, loss: Loss, repair: Repair, retentionMs: number): Promise<void> {
   await facts.query(
-    `with done as (delete from belfry.lost where source = $1 and id <= $2),
+    `with done as (delete from belfry.lost where source = $1 and pg_visible_in_snapshot(xid, $2)),
           old as (delete from belfry.repair where at < clock_timestamp() - $7 * interval '1 millisecond')
      insert into belfry.repair (source, writes, sqlstates, since, recaptured, retracted) values ($1, $3, $4, $5, $6, $8)`,
-    [loss.source, loss.last, loss.writes, loss.sqlstates, loss.since, repair.recaptured, retentionMs, repair.retracted],
+    [loss.source, loss.seen, loss.writes, loss.sqlstates, loss.since, repair.recaptured, retentionMs, repair.retracted],
   );
 }
 

@@ -18,6 +18,7 @@ import { blame } from './failures.js';
 import type { LeadingOptions } from './leading.js';
 import { eventTracesOf } from './observer.js';
 import type { PreparedPage } from './reading.js';
+import type { PageEvent } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
 
@@ -104,16 +105,21 @@ export class PageWork {
         metrics.publications.inc(outcome.publications.length);
         for (const { rule } of outcome.verdicts) metrics.suppressed.inc({ rule });
       },
-      truncate: (source, cursor) => this.truncate(source, cursor),
+      truncate: ({ event }, cursor) => this.truncate(event, cursor),
       bury: (event, error, cursor) => this.bury(event.event.id, error, cursor),
     };
   }
 
-  private async truncate(source: string, cursor: Cursor): Promise<void> {
-    const { options, term, processor, truncated } = this.work;
-    const epoch = await storeTruncate(options.writer, term, source, cursor);
+  private async truncate(event: PageEvent['event'], cursor: Cursor): Promise<void> {
+    const { options, term, processor, deadKeys, truncated } = this.work;
+    const { source } = event;
+    const { epoch, discarded } = await storeTruncate(options.writer, term, event, cursor);
     truncated();
-    options.log.warn({ source, epoch }, 'a table was truncated: what came from it is withdrawn');
+    deadKeys?.changed();
+    options.log.warn(
+      { source, epoch, deadLetters: discarded },
+      'a table was truncated: what came from it is withdrawn, its dead letters are discarded',
+    );
     processor.forget();
     options.broker.publish([
       { to: 'control', kind: 'epoch', epoch },

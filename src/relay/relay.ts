@@ -138,6 +138,8 @@ export class Relay {
         if (leadership === null) break;
         await this.lead(this.connections, leadership);
         failures = 0;
+        // What they have prepared is for the columns of that term.
+        await this.closeConnections();
       } catch (error) {
         if (signal.aborted) break;
         this.options.log.warn({ error: messageOf(error) }, termEnded[blame(error)]);

@@ -14,7 +14,7 @@ export interface SegmentWork {
   /** Stores and publishes these events and moves the cursor there. */
   process(events: readonly PageEvent[], cursor: Cursor): Promise<void>;
   /** Takes back everything a source brought, and moves the cursor there. */
-  truncate(source: string, cursor: Cursor): Promise<void>;
+  truncate(event: PageEvent, cursor: Cursor): Promise<void>;
   /** Sets the event aside and moves the cursor there. */
   bury(event: PageEvent, error: unknown, cursor: Cursor): Promise<void>;
 }
@@ -36,7 +36,7 @@ export async function processPage(
     const to = next === -1 ? events.length : next;
     if (to > from) await processPart(work, events, from, to, cursorAfter);
     const truncated = events[to];
-    if (truncated !== undefined) await work.truncate(truncated.event.source, cursorAfter(to + 1));
+    if (truncated !== undefined) await work.truncate(truncated, cursorAfter(to + 1));
     from = to + 1;
   }
 }

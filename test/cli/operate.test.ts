@@ -1,9 +1,13 @@
 /** Commands that look at a database or change the relay's state, on a real one. */
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startBelfry } from '../support/program.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
+import { socialConfig } from '../support/social.js';
 
 // Every step is a process of its own, and the machine may be busy.
 vi.setConfig({ testTimeout: 120_000 });
@@ -93,5 +97,24 @@ describe('dead letters', () => {
       'select event_id from belfry.dead_event order by 1',
     );
     expect(rows.map((row) => row.event_id)).toEqual(['4', '5']);
+  });
+});
+
+describe('start --from', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'belfry-operate-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('that could not count the tables anew has skipped nothing', async () => {
+    await database.pool.query(
+      `insert into belfry.outbox (source, op, new) values ('post_like', 'created', '{"user_id": 1, "post_id": 1}')`,
+    );
+    const config = join(folder, 'belfry.yaml');
+    // This database has none of the tables.
+    writeFileSync(config, socialConfig(database.url));
+    const { code, err } = await run(database.url, 'start', '--from', 'now', '--yes', '--config', config);
+    expect(code).toBe(1);
+    expect(err).toContain('relation "public.likes" does not exist');
+    const { rows } = await database.pool.query('select events::int from belfry.lag');
+    expect(rows).toEqual([{ events: 1 }]);
   });
 });

@@ -97,6 +97,19 @@ const inbox = async (client: pg.Client, userId: string): Promise<string[]> =>
     )
   ).rows.map(({ item }) => item);
 
+/** Counters that are not what their tables say. */
+const wrongCounters = async (client: pg.Client): Promise<unknown[]> =>
+  (
+    await client.query(
+      `with t as (
+         select 'post_like' as source, post_id::text as object_id, count(*) from likes group by post_id
+         union all select 'post_comment', post_id::text, count(*) from comments group by post_id
+       )
+       select source, object_id, t.count as "table", c.count as counter
+         from t full join belfry.counter c using (source, object_id) where coalesce(t.count, 0) <> coalesce(c.count, 0)`,
+    )
+  ).rows;
+
 const told = { msg: expect.stringContaining('this is not the database it was') as string };
 
 /** What is unread comes, once; what was read does not come again; a new epoch; and then all goes on. */
@@ -110,6 +123,7 @@ async function goesOn(url: string, { ada, bo, epoch }: App, past: string): Promi
   expect(lines).toMatchObject([{ ...told, past }]);
   expect(await epochOf(client)).not.toBe(epoch);
   expect(await inbox(client, ada)).toEqual(['like 1', 'comment 2', 'comment 3']);
+  expect(await wrongCounters(client)).toEqual([]);
   // The second start finds the database that it knows.
   const now = await epochOf(client);
   expect(await relay(url, () => Promise.resolve())).toEqual([]);
@@ -129,6 +143,8 @@ describe.skipIf(toolsFolder === null)(`backup and restore${needs}`, { timeout: 1
   afterAll(() => clusters.remove());
 
   it('pg_dump and pg_restore into a cluster that is younger: its transactions have lower numbers', async () => {
+    const old = await open(primary.url('postgres'));
+    await old.query('do $$ begin for i in 1..20000 loop perform pg_current_xact_id(); commit; end loop; end $$');
     const app = await prepare(primary, 'app');
     const dump = path.join(clusters.folder, 'archive', 'app.dump');
     const roles = path.join(clusters.folder, 'archive', 'roles.sql');
@@ -150,7 +166,7 @@ describe.skipIf(toolsFolder === null)(`backup and restore${needs}`, { timeout: 1
         (await client.query<{ n: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as n')).rows[0]?.n,
       );
     await app.client.query('select pg_current_xact_id()');
-    expect(await next(await open(younger.url('app2')))).not.toBe(await next(app.client));
+    expect(await next(await open(younger.url('app2')))).toBeLessThan(await next(app.client));
     await goesOn(younger.url('app2'), app, 'restored');
     await younger.stop();
   });

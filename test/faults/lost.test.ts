@@ -4,7 +4,7 @@
  * a row was created. What can't be made good is said.
  */
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import jwt from 'jsonwebtoken';
 import { startApp } from '../../src/app.js';
@@ -241,6 +241,38 @@ it('a retyped column: the relay finds out by itself', { timeout: 60_000 }, async
 });
 
 it(
+  'a retyped column, and a term that ran out of trust: the next one has statements of its own',
+  { timeout: 60_000 },
+  async () => {
+    await migrate();
+    await start();
+    await like(database.pool, bo, post);
+    await expect.poll(adas, soon).toEqual([`like: ${bo}`]);
+    await database.pool.query(
+      'alter table blocks drop constraint blocks_blocker_id_fkey; alter table blocks alter blocker_id type numeric',
+    );
+    const term = () => number('select term from belfry.relay');
+    const first = await term();
+    // As if the process had been stopped, until that falls between two renewals of the lease.
+    const now = performance.now.bind(performance);
+    let stoppedMs = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + stoppedMs);
+    onTestFinished(() => clock.mockRestore());
+    await expect
+      .poll(async () => {
+        stoppedMs += 60_000;
+        await database.pool.query('select belfry.ring()');
+        return term();
+      }, soon)
+      .toBeGreaterThan(first);
+    await like(database.pool, cleo, post);
+    await expect.poll(unread, soon).toBe(0);
+    expect(await number('select count(*) from belfry.dead_event')).toBe(0);
+    await expect.poll(adas, soon).toEqual([`like: ${bo} ${cleo}`]);
+  },
+);
+
+it(
   'a renamed column of a source: captured as null until config and triggers are corrected, then made good',
   { timeout: 60_000 },
   async () => {
@@ -283,6 +315,30 @@ it.each(['alter table likes disable trigger user', 'drop trigger belfry_post_lik
     expect(await losses()).toBe(0);
   },
 );
+
+it('a truncate that is unread while counters are counted anew does not undo that', { timeout: 60_000 }, async () => {
+  await migrate();
+  await like(database.pool, bo, post);
+  await start();
+  await expect.poll(adas, soon).toEqual([`like: ${bo}`]);
+  await stop();
+  await database.pool.query('truncate likes');
+  await like(database.pool, cleo, post);
+  const holder = await database.client();
+  await holder.query('begin; lock table belfry.outbox in access exclusive mode');
+  await like(database.pool, dora, post);
+  await holder.query('rollback');
+  // It repairs before it reads.
+  await start();
+  expect(await repairs()).toMatchObject([{ source: 'post_like', recaptured: 1 }]);
+  await expect.poll(adas, soon).toEqual([`like: ${cleo} ${dora}`]);
+  expect(await count('post_like')).toBe('2');
+  // And it goes on from there.
+  await like(database.pool, bo, post);
+  await expect.poll(() => count('post_like'), soon).toBe('3');
+  await database.pool.query('truncate likes');
+  await expect.poll(() => count('post_like'), soon).toBeUndefined();
+});
 
 it('without a time column the loss is said, and nothing is invented', { timeout: 60_000 }, async () => {
   await database.pool.query('alter table likes drop column created_at');

@@ -1,11 +1,18 @@
 /** After a promotion, a dump and restore, a copy elsewhere: what was unread is read once, what was read is not read again. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { installCapture } from '../../src/capture/install.js';
+import { seedCounter } from '../../src/inbox/seed.js';
+import type { Cursor } from '../../src/outbox/cursor.js';
 import type { Leadership } from '../../src/outbox/lease.js';
 import { judgePast, settlePast } from '../../src/outbox/restore.js';
 import { serverInfo } from '../../src/postgres.js';
+import { storeDead } from '../../src/relay/aside.js';
+import { requestJob, takeJob } from '../../src/relay/replay/jobs.js';
+import { startBatches } from '../relay/batches.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
-import { Collector, insertEvent } from './rig.js';
+import { addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
+import { Collector, cursorNow, insertEvent } from './rig.js';
 
 const now = { systemIdentifier: '7', timeline: '00000001', nextXid: '1000' };
 const cursor = { seen: '900:910:', target: null };
@@ -21,6 +28,34 @@ test.each([
 ])('%s: %j', (past, stored) => {
   expect(judgePast(stored, now)).toBe(past);
 });
+
+/** What a leader finds when the stored cursor is this one. */
+async function leadershipOf(client: pg.Client, set: string): Promise<Leadership> {
+  const info = await serverInfo(client);
+  const { rows } = await client.query<{ [key: string]: string }>(
+    `update belfry.relay set system_identifier = $1, timeline = $2, target = null, after_id = 0 returning term::text`,
+    [info.systemIdentifier, info.timeline],
+  );
+  const { rows: stored } = await client.query<Record<string, string | null>>(
+    `update belfry.relay set ${set}
+     returning term::text, epoch, seen::text, target::text, after_id::text, max_id::text, system_identifier, timeline`,
+  );
+  const row = stored[0] ?? {};
+  expect(row['term']).toBe(rows[0]?.['term']);
+  return {
+    term: row['term'] ?? '',
+    epoch: row['epoch'] ?? '',
+    paused: false,
+    cursor: {
+      seen: row['seen'] ?? '',
+      target: row['target'] ?? null,
+      afterId: row['after_id'] ?? '0',
+      maxId: row['max_id'] ?? '0',
+    },
+    systemIdentifier: row['system_identifier'] ?? null,
+    timeline: row['timeline'] ?? null,
+  };
+}
 
 describe('settled', () => {
   let database: TestDatabase;
@@ -41,33 +76,7 @@ describe('settled', () => {
     await collector.client.end();
   });
 
-  /** What a leader finds when the stored cursor is this one. */
-  async function leadershipWith(set: string): Promise<Leadership> {
-    const info = await serverInfo(client);
-    const { rows } = await client.query<{ [key: string]: string }>(
-      `update belfry.relay set system_identifier = $1, timeline = $2, target = null, after_id = 0 returning term::text`,
-      [info.systemIdentifier, info.timeline],
-    );
-    const { rows: stored } = await client.query<Record<string, string | null>>(
-      `update belfry.relay set ${set}
-       returning term::text, epoch, seen::text, target::text, after_id::text, max_id::text, system_identifier, timeline`,
-    );
-    const row = stored[0] ?? {};
-    expect(row['term']).toBe(rows[0]?.['term']);
-    return {
-      term: row['term'] ?? '',
-      epoch: row['epoch'] ?? '',
-      paused: false,
-      cursor: {
-        seen: row['seen'] ?? '',
-        target: row['target'] ?? null,
-        afterId: row['after_id'] ?? '0',
-        maxId: row['max_id'] ?? '0',
-      },
-      systemIdentifier: row['system_identifier'] ?? null,
-      timeline: row['timeline'] ?? null,
-    };
-  }
+  const leadershipWith = (set: string): Promise<Leadership> => leadershipOf(client, set);
 
   /** A row as a dump brings it: its xid is of the old cluster, whose counter was far ahead. */
   async function dumped(n: string, xid: number): Promise<string> {
@@ -163,4 +172,77 @@ describe('settled', () => {
     const { rows } = await client.query(`select xid::text from belfry.outbox`);
     expect(rows).toEqual([{ xid: '3000000000' }]);
   });
+});
+
+/** Numbers of a cluster that is far ahead. */
+const farSql = `
+create function far(x xid8) returns xid8 language sql return (x::text::bigint + 1000000000)::text::xid8;
+create function far(s pg_snapshot) returns pg_snapshot language sql return format('%s:%s:%s', far(pg_snapshot_xmin(s)), far(pg_snapshot_xmax(s)),
+  (select string_agg(far(x)::text, ',' order by x) from pg_snapshot_xip(s) x))::pg_snapshot`;
+
+test('restored: counters go on from what they had counted, replays and repairs from what was', async () => {
+  const database = await createTestDatabase({ prepare: `${socialSql};${farSql}` });
+  onTestFinished(() => database.drop());
+  const client = await database.client();
+  const batches = await startBatches(database, socialConfig(database.url));
+  onTestFinished(() => batches.stop());
+  const source = batches.config.sources.find(({ name }) => name === 'post_like');
+  if (source === undefined) throw new Error('no such source');
+  await installCapture(client, batches.config);
+  await seedCounter(client, source);
+  const [ada = '', ...fans] = await addUsers(client, 'Ada', 'Bo', 'Cleo', 'Dora', 'Eve', 'Fay', 'Gil', 'Hal');
+  const post = await addPost(client, ada);
+  const liked = (by = client) => like(by, fans.shift() ?? '', post);
+  const counted = async () =>
+    (await client.query<{ count: number }>(`select count::int from belfry.counter where source = 'post_like'`)).rows[0]
+      ?.count;
+  const lastId = async (by = client) =>
+    (await by.query<{ id: string }>('select max(id)::text as id from belfry.outbox')).rows[0]?.id ?? '0';
+  const bury = (id: string, cursor: Cursor): Promise<unknown> =>
+    storeDead({ facts: client, writer: batches.writer }, '0', id, new Error('poison'), cursor);
+
+  // Read; and one that is dead.
+  await liked();
+  await batches.run();
+  await liked();
+  const before = await cursorNow(client);
+  await bury(await lastId(), { ...before, maxId: await lastId() });
+  // A count of the table, between the commits of one that is read in its delta, and dead, and of one that is not.
+  const slow = await database.client();
+  await slow.query('begin');
+  await liked(slow);
+  const slowId = await lastId(slow);
+  await liked();
+  await seedCounter(client, source);
+  await slow.query('commit');
+  const { seen: target } = await cursorNow(client);
+  await bury(slowId, { seen: before.seen, target, afterId: slowId, maxId: slowId });
+  await liked();
+  const replay = await requestJob(client, { mode: 'deliver', filter: {}, rate: null, mapping: null });
+  await takeJob(client, replay, '0', 'test');
+  await client.query(`insert into belfry.lost (source, sqlstate) values ('post_like', '55P03')`);
+
+  await client.query(`
+    update belfry.outbox set xid = far(xid); update belfry.dead_event set xid = far(xid); update belfry.lost set xid = far(xid);
+    update belfry.source_state set seed = far(seed); update belfry.replay_job set seen = far(seen), target = far(target)`);
+  await liked();
+  const leadership = await leadershipOf(
+    client,
+    `seen = far('${before.seen}'::pg_snapshot), target = far('${target}'::pg_snapshot), after_id = ${slowId}`,
+  );
+  const { past, cursor } = await settlePast(client, leadership);
+  expect(past).toBe('restored');
+  await batches.run();
+  // Three by the count, one from before the restore, one from after it.
+  expect(await counted()).toBe(5);
+  await liked();
+  await batches.run();
+  expect(await counted()).toBe(6);
+  await batches.retry();
+  expect(await counted()).toBe(7);
+  expect((await client.query('select from likes')).rowCount).toBe(7);
+
+  expect(await takeJob(client, replay, '0', 'test')).toEqual({ seen: cursor.seen, target: null, targetId: '0' });
+  const lost = await client.query('select from belfry.lost where pg_visible_in_snapshot(xid, pg_current_snapshot())');
+  expect(lost.rowCount).toBe(1);
 });

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { messageOf } from '../../src/errors.js';
+import { blame } from '../../src/relay/failures.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, socialConfig, socialSql } from '../support/social.js';
@@ -65,4 +67,12 @@ describe('a batch', () => {
       items: [],
     });
   });
+});
+
+it('a statement of a name that another one has is no fault of an event', async () => {
+  const client = await database.client();
+  await client.query({ name: 'same', text: 'select 1' });
+  const error: unknown = await client.query({ name: 'same', text: 'select 2' }).catch((reason: unknown) => reason);
+  expect(messageOf(error)).toMatch(/^Prepared statements must be unique/);
+  expect(blame(error)).toBe('connection');
 });

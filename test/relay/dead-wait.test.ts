@@ -165,6 +165,38 @@ it('within one page, with the poison in it', async () => {
   expect(await standing()).toEqual([]);
 });
 
+it('a truncate of the table takes dead letters, what waits for them and what is held along', async () => {
+  await start('wait');
+  await client.query('alter table posts alter user_id drop not null');
+  await client.query('insert into poison values ($1)', [bo]);
+  await like(database.pool, bo, post);
+  await allRead();
+  await unlike(database.pool, bo, post);
+  const { rows } = await client.query<{ id: string }>(`insert into posts (body) values ('nobody''s') returning id`);
+  await like(database.pool, cleo, rows[0]?.id ?? '');
+  await allRead();
+  expect(await dead()).toHaveLength(2);
+  const held = async () => (await client.query('select from belfry.held')).rowCount;
+  expect(await held()).toBe(1);
+
+  await client.query('delete from poison; truncate likes');
+  await allRead();
+  expect(await dead()).toEqual([]);
+  expect(await held()).toBe(0);
+  const discarded = await client.query('select source, op, reason from belfry.discarded_event order by event_id');
+  const reason = 'the table was truncated';
+  expect(discarded.rows).toEqual([
+    { source: 'post_like', op: 'created', reason },
+    { source: 'post_like', op: 'removed', reason },
+  ]);
+  // What comes now waits for nothing.
+  await like(database.pool, bo, post);
+  await allRead();
+  expect(await dead()).toEqual([]);
+  expect(await standing()).toEqual([bo]);
+  expect(await likes()).toMatchObject({ likes_count: 1 });
+});
+
 it('by default they go on', async () => {
   await start('follow');
   await poisonedRow();

@@ -1,6 +1,7 @@
 /** What becomes of a notification that stands: windows that end, actors who leave, marks that come meanwhile, and what a second source tells of its subject. */
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { nextDueMs } from '../../src/relay/group-facts.js';
 import { addComment, addPost, addUsers, like, unlike } from '../support/social.js';
 import { framesOf, useWorld } from './world.js';
 import type { Frame } from './world.js';
@@ -62,6 +63,22 @@ describe('a window that ends before the relay has heard what changed', () => {
     expect(await windowEnds(ada)).toEqual([]);
     expect(await waiting(ada)).toBe(0);
   });
+});
+
+it.each([-1, 1])('the next window is due by the clock of the relay, which is off by %i days', async (days) => {
+  const { ada, bo, cleo, post, batches } = world;
+  await like(pool(), bo, post);
+  await world.heard(ada);
+  await like(pool(), cleo, post);
+  await world.heard(ada);
+  await world.sql(
+    `update belfry.notification set due_at = clock_timestamp() + interval '1 hour' where due_at is not null`,
+  );
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + days * 86_400_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  const untilDueMs = ((await nextDueMs(batches.writer)) ?? 0) - Date.now();
+  expect(untilDueMs).toBeGreaterThan(1_800_000);
+  expect(untilDueMs).toBeLessThanOrEqual(3_600_000);
 });
 
 describe('somebody who leaves', () => {

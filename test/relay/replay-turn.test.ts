@@ -113,6 +113,23 @@ describe.each([
   });
 });
 
+it('an inbox that was rebuilt is counted anew in a turn, with what came until then', async () => {
+  await like(database.pool, bo, post);
+  await batches.run();
+  await client.query('update belfry.notification set event_count = 7, actor_count = 7 where user_id = $1', [ada]);
+  // Nothing of it has to be stored, so there is no other turn.
+  const counts = await batches.replay(
+    'rebuild',
+    { since, user: ada },
+    true,
+    once(() => live(() => like(database.pool, cleo, post))),
+  );
+  expect(counts).toMatchObject({ processed: 1, already: 1 });
+  expect(await inbox()).toMatchObject([
+    { data: { event_count: 2, actor_count: 2, actors: [{ id: cleo }, { id: bo }] } },
+  ]);
+});
+
 it('a dead letter is not delivered that was undone while it was tried again', async () => {
   await like(database.pool, bo, post);
   await client.query(

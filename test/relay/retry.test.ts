@@ -3,7 +3,9 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { installCapture } from '../../src/capture/install.js';
+import { seedCounter, seedCounters } from '../../src/inbox/seed.js';
 import { createLogger } from '../../src/log.js';
+import { storeDead } from '../../src/relay/aside.js';
 import { workAlone } from '../../src/relay/replay/alone.js';
 import { readJob, requestJob } from '../../src/relay/replay/jobs.js';
 import type { Job, JobFilter } from '../../src/relay/replay/jobs.js';
@@ -24,6 +26,7 @@ beforeAll(async () => {
   client = await database.client();
   batches = await startBatches(database, socialConfig(database.url));
   await installCapture(client, batches.config);
+  await seedCounters(client, batches.config, { info: () => undefined });
 });
 beforeEach(async () => {
   [ada = '', bo = '', cleo = ''] = await addUsers(database.pool, 'Ada', 'Bo', 'Cleo');
@@ -38,14 +41,15 @@ afterAll(async () => {
 
 /** What was written last becomes a dead letter, as the relay makes it: set aside, and the cursor past it. */
 async function bury(count = 1): Promise<string[]> {
-  const { rows } = await client.query<{ event_id: string }>(
-    `insert into belfry.dead_event (event_id, source, op, new, old, event_at, sqlstate, error)
-     select id, source, op, new, old, at, '22000', 'poison' from belfry.outbox order by id desc limit $1
-     returning event_id::text`,
+  const { rows } = await client.query<{ id: string; term: string }>(
+    'select o.id::text, r.term::text from belfry.outbox o cross join belfry.relay r order by o.id desc limit $1',
     [count],
   );
+  const poison = Object.assign(new Error('poison'), { code: '22000' });
+  const connections = { facts: client, writer: batches.writer };
+  for (const { id, term } of rows) await storeDead(connections, term, id, poison, null);
   await client.query('update belfry.relay set seen = pg_current_snapshot()');
-  return rows.map(({ event_id }) => event_id).toReversed();
+  return rows.map(({ id }) => id).toReversed();
 }
 
 async function retry(filter: JobFilter): Promise<Job> {
@@ -96,6 +100,22 @@ it('fails again: one attempt more, and nothing of it is done', async () => {
   expect(rows).toEqual([{ attempts: 2, sqlstate: '22023', error: 'still poison' }]);
   expect(await channel()).toMatchObject({ state: { comments_count: 0 }, offset: 0 });
   expect((await retry({ ids })).counts.delivered).toBe(1);
+});
+
+it('is counted also when the outbox no longer holds it', async () => {
+  await like(database.pool, bo, post);
+  const ids = await bury();
+  await client.query('delete from belfry.outbox where id = $1', [ids[0]]);
+  expect((await retry({ ids })).counts).toMatchObject({ delivered: 1 });
+  expect(await channel()).toMatchObject({ state: { likes_count: 1 } });
+});
+
+it('is not counted when its table was counted since', async () => {
+  await like(database.pool, bo, post);
+  const ids = await bury();
+  for (const source of batches.config.sources) if (source.counter !== null) await seedCounter(client, source);
+  expect((await retry({ ids })).counts).toMatchObject({ delivered: 1 });
+  expect(await channel()).toMatchObject({ state: { likes_count: 1 } });
 });
 
 it('is judged by its row as it is now', async () => {

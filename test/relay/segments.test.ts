@@ -27,7 +27,8 @@ async function run(
         done.push(`${part.map((item) => item.event.id).join(' ')} @${cursor.afterId}`);
         return Promise.resolve();
       },
-      truncate: (source, cursor) => Promise.resolve(void done.push(`truncate ${source} @${cursor.afterId}`)),
+      truncate: ({ event: { source } }, cursor) =>
+        Promise.resolve(void done.push(`truncate ${source} @${cursor.afterId}`)),
       bury: (item, _, cursor) => Promise.resolve(void done.push(`bury ${item.event.id} @${cursor.afterId}`)),
     },
     events,

@@ -158,11 +158,15 @@ export class Replay implements JobRun {
     return this.pages.newest(limit);
   }
 
-  /** A rebuilt inbox is counted anew, and its clients are told to fetch. */
+  /** A rebuilt inbox is counted anew, in a turn: a batch beside it would store what it had counted before. Its clients are told to fetch. */
   async settle(host: ReplayHost): Promise<void> {
     if (this.task.mode !== 'rebuild') return;
     const user = this.task.filter.user ?? null;
-    if (user !== null) await recount(this.connections.writer, host.term, user, this.config);
+    if (user !== null) {
+      const { preparation } = await this.planner.prepare([]);
+      const also = (client: pg.ClientBase): Promise<void> => recount(client, user, this.config);
+      await host.process(() => Promise.resolve({ ...preparation, also }));
+    }
     host.publish([
       { to: 'control', kind: 'resync', reason: 'rebuilt', userIds: user === null ? null : [user] },
       ...(user === null ? [] : [{ to: 'badge' as const, userId: user }]),
@@ -319,13 +323,13 @@ function newsIn(batch: Batch): string[] {
 }
 
 /** What a person's notifications count and show, from the events that stand behind them. Nothing is pushed: clients fetch. */
-async function recount(client: pg.ClientBase, term: string, userId: string, config: Config): Promise<void> {
+async function recount(client: pg.ClientBase, userId: string, config: Config): Promise<void> {
   const samples = Object.entries(config.aggregation);
   await client.query(
     `update belfry.notification n
         set event_count = s.events, actor_count = s.people, actors = s.newest, withdrawn = s.events = 0, shown = s.events > 0
        from belfry.notification w
-       left join unnest($3::text[], $4::int[]) r(type, sample) on r.type = w.type
+       left join unnest($2::text[], $3::int[]) r(type, sample) on r.type = w.type
       cross join lateral (
             select coalesce(sum(a.events), 0)::integer as events, count(a.actor_id)::integer as people,
                    coalesce((array_agg(a.actor_id order by a.at desc, a.event_id desc) filter (where a.actor_id is not null))[1:coalesce(r.sample, 1)], '{}') as newest
@@ -334,8 +338,7 @@ async function recount(client: pg.ClientBase, term: string, userId: string, conf
                      where e.notification_id = w.id and e.removed_at is null
                      group by e.actor_id) a) s
       where w.user_id = $1 and n.id = w.id
-        and (n.event_count, n.actor_count, n.actors, n.withdrawn) is distinct from (s.events, s.people, s.newest, s.events = 0)
-        and exists (select from belfry.relay l where l.name = 'main' and l.term = $2)`,
-    [userId, term, samples.map(([type]) => type), samples.map(([, rule]) => rule.sample)],
+        and (n.event_count, n.actor_count, n.actors, n.withdrawn) is distinct from (s.events, s.people, s.newest, s.events = 0)`,
+    [userId, samples.map(([type]) => type), samples.map(([, rule]) => rule.sample)],
   );
 }

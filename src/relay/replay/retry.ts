@@ -157,7 +157,7 @@ export class DeadRetry implements JobRun {
   }
 
   private async prepare(id: string): Promise<Preparation> {
-    const page = `(select d.event_id as id, coalesce((select x.xid from belfry.outbox x where x.id = d.event_id), '3'::xid8) as xid,
+    const page = `(select d.event_id as id, coalesce(d.xid, (select x.xid from belfry.outbox x where x.id = d.event_id), '3'::xid8) as xid,
         d.event_at as at, d.source, d.op, d.new, d.old from belfry.dead_event d where d.event_id = ${BigInt(id)}) p`;
     const { config, types } = this;
     const sources = mappedSources(config);
