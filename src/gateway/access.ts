@@ -22,6 +22,8 @@ export interface Pair {
 const connections = 4;
 /** The longest that one statement may take. */
 const statementTimeoutMs = 2000;
+/** The answer to a statement, an error included, is here by then, or its connection has gone silent. */
+const queryTimeoutMs = 4000;
 /** Most pairs that one statement asks for; fewer where the SQL takes too long for so many. */
 const pairsAtOnce = 1000;
 /** A statement that took no longer leaves room for twice as many pairs. */
@@ -35,6 +37,7 @@ export class AccessRules {
     this.#pool = createPool(url, {
       applicationName: 'belfry access',
       max: connections,
+      queryTimeoutMs,
       session: { statement_timeout: String(statementTimeoutMs), default_transaction_read_only: 'on' },
     });
   }

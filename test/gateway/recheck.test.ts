@@ -3,7 +3,7 @@
  * whatever is the matter with the config's SQL, or with the way to Postgres.
  */
 
-import { afterAll, afterEach, beforeAll, expect, inject, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, inject, it, onTestFinished, vi } from 'vitest';
 import { withPort } from '../support/postgres.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
 import { addUsers, follow } from '../support/social.js';
@@ -173,4 +173,17 @@ it('of many who watch somebody, together, while others are put out', async () =>
   // One after another they would take 15 s.
   expect(performance.now() - began).toBeLessThan(12_000);
   expect(client.all.map(({ event }) => event).slice(-2)).toEqual(['unsubscribed', 'presence']);
+});
+
+it('although the way to Postgres has gone silent', async () => {
+  const client = await follower();
+  await unfollow();
+  proxy.pause();
+  onTestFinished(() => proxy.resume());
+  recheck('user_follow');
+  const answer = await client.request({ op: 'subscribe', channel: 'group:1' });
+  expect(answer['error']).toMatchObject({ code: 'unavailable', retry: true });
+  proxy.reset();
+  proxy.resume();
+  await loses(client);
 });
