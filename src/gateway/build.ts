@@ -78,6 +78,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     access,
     channels,
     presence: (who) => presence.recheck(who === 'all' ? presence.watching : who),
+    left: (session, hub) => presence.leftChannel(session, hub),
     failed,
   });
   const blocks = new Blocks({

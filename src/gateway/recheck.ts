@@ -9,7 +9,7 @@
 
 import type { Access } from '../config/types.js';
 import type { AccessRules } from './access.js';
-import type { ChannelHubs, Subscription } from './channels.js';
+import type { ChannelHub, ChannelHubs, Subscription } from './channels.js';
 import type { Session } from './session.js';
 
 export interface RecheckOwner {
@@ -18,6 +18,8 @@ export interface RecheckOwner {
   readonly channels: ChannelHubs;
   /** Asks presence again, for these people or for all; gives those for whom it could not be asked. */
   presence(who: Who): Promise<Iterable<Session>>;
+  /** A session was put out of a channel. */
+  left(session: Session, hub: ChannelHub): void;
   failed(what: string, error: unknown): void;
 }
 
@@ -94,6 +96,7 @@ export class Recheck {
     if (subscription.mode === 'ended') return;
     const { session, hub } = subscription;
     this.owner.channels.leave(subscription);
+    this.owner.left(session, hub);
     session.send(JSON.stringify({ event: 'unsubscribed', channel: hub.channel, data: { code: 'forbidden' } }));
   }
 }

@@ -187,3 +187,30 @@ it('although the way to Postgres has gone silent', async () => {
   proxy.resume();
   await loses(client);
 });
+
+it('and whoever is put out neither sees nor is seen in the channel', async () => {
+  const client = await follower();
+  const [cleo = '', dina = ''] = await addUsers(rig.db.pool, 'Cleo', 'Dina');
+  for (const [one, other] of [
+    [cleo, bo],
+    [cleo, ada],
+    [ada, dina],
+    [dina, bo],
+  ] as const)
+    await follow(rig.db.pool, one, other);
+  const watcher = await rig.login(cleo);
+  await subscribe(watcher, `group:${bo}`);
+  for (const one of [client, watcher])
+    expect((await one.request({ op: 'presence', channel: `group:${bo}` })).ok).toBeDefined();
+  await rig.db.pool.query('delete from public.follows where follower_id = $1 and followed_id = $2', [ada, bo]);
+  recheck('user_follow');
+  await loses(client);
+  await subscribe(await rig.login(dina), `group:${bo}`);
+  expect(await watcher.push('presence')).toEqual({
+    event: 'presence',
+    channel: `group:${bo}`,
+    data: { user_id: ada, status: 'offline' },
+  });
+  await client.request({ op: 'ping' });
+  expect(client.all.filter(({ event }) => event === 'presence')).toEqual([]);
+});
