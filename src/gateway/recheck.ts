@@ -60,6 +60,16 @@ export class Recheck {
     }
   }
 
+  /** How often a kind was asked about again so far: to be read before somebody's right is checked, for `joined`. */
+  mark(kind: string): number {
+    return this.#kinds.get(kind)?.wanted ?? 0;
+  }
+
+  /** A subscription begins: it is asked for again if something changed since the mark, when rounds did not know of it yet. */
+  joined({ session, hub }: Subscription, mark: number): void {
+    if (this.mark(hub.kind) !== mark) this.#kinds.get(hub.kind)?.want([session]);
+  }
+
   /** Something about these people changed: a block, a new token. */
   sessions(sessions: readonly Session[]): void {
     for (const rounds of this.#all) rounds.want(sessions);
@@ -103,6 +113,8 @@ export class Recheck {
 
 /** One question that is asked again and again: one round at a time, for whoever was named since the last one began. */
 class Rounds {
+  /** How often something was wanted. */
+  wanted = 0;
   readonly #sessions = new Set<Session>();
   #everything = false;
   #planned: NodeJS.Timeout | null = null;
@@ -114,6 +126,7 @@ class Rounds {
   constructor(private readonly ask: (who: Who) => Promise<Iterable<Session>>) {}
 
   want(who: Iterable<Session> | 'all', delayMs = spacingMs): void {
+    this.wanted++;
     if (who === 'all') this.#everything = true;
     else for (const session of who) this.#sessions.add(session);
     this.plan(delayMs);

@@ -188,6 +188,23 @@ it('although the way to Postgres has gone silent', async () => {
   await loses(client);
 });
 
+// Again when the machine was busy for so long that the rule ran into its bound.
+it('of whoever subscribes just then', { retry: 2 }, async () => {
+  const client = await follower();
+  const [holder, late] = [await rig.db.client(), await rig.login(bo)];
+  await holder.query('select pg_advisory_lock(77)');
+  const subscribed = subscribe(late, 'club:1');
+  await expect.poll(() => asking('%may_read%')).toBe(1);
+  await mood('open = false');
+  await unfollow();
+  recheck('mood');
+  recheck('user_follow');
+  await loses(client);
+  await holder.end();
+  await subscribed;
+  expect((await late.push('unsubscribed'))['channel']).toBe('club:1');
+});
+
 it('and whoever is put out neither sees nor is seen in the channel', async () => {
   const client = await follower();
   const [cleo = '', dina = ''] = await addUsers(rig.db.pool, 'Cleo', 'Dina');
