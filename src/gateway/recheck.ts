@@ -81,7 +81,8 @@ export class Recheck {
       who === 'all'
         ? [...channels.hubs.values()].filter((hub) => hub.kind === kind).map(({ subscriptions }) => subscriptions)
         : [...who].map(({ subscriptions }) => subscriptions?.values() ?? []);
-    return lists.flatMap((list) => [...list]).filter(({ hub }) => hub.kind === kind);
+    // Everybody may read `all`, whatever the config says of rooms.
+    return lists.flatMap((list) => [...list]).filter(({ hub }) => hub.kind === kind && hub !== channels.all);
   }
 
   /** Gives the sessions for which it could not be asked. */

@@ -205,6 +205,16 @@ it('of whoever subscribes just then', { retry: 2 }, async () => {
   expect((await late.push('unsubscribed'))['channel']).toBe('club:1');
 });
 
+it('of rooms, but not of all, which is everybody’s', async () => {
+  const client = await follower();
+  for (const channel of ['hall', 'all']) await subscribe(client, channel);
+  await mood('open = false');
+  recheck('mood');
+  expect((await client.push('unsubscribed'))['channel']).toBe('hall');
+  await client.request({ op: 'ping' });
+  expect(client.frames.filter(({ event }) => event === 'unsubscribed')).toEqual([]);
+});
+
 it('and whoever is put out neither sees nor is seen in the channel', async () => {
   const client = await follower();
   const [cleo = '', dina = ''] = await addUsers(rig.db.pool, 'Cleo', 'Dina');
