@@ -67,8 +67,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
   });
   const presence = new Presence({
     read: config.presence.read,
-    access,
-    people,
+    ...{ access, people, inbox },
     mostWatched: config.limits.subscriptions,
     pushed,
     failed,

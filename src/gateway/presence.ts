@@ -10,6 +10,7 @@
  */
 
 import type { Access } from '../config/types.js';
+import type { Inbox } from '../inbox/types.js';
 import type { PresenceStatus } from '../protocol/frames.js';
 import type { AccessRules, Pair } from './access.js';
 import type { ChannelHub } from './channels.js';
@@ -20,6 +21,7 @@ export interface PresenceOwner {
   readonly read: Access;
   readonly access: AccessRules;
   readonly people: People;
+  readonly inbox: Inbox;
   /** Most people and channels that one session watches. */
   readonly mostWatched: number;
   pushed(kind: 'presence', count: number): void;
@@ -155,10 +157,13 @@ export class Presence {
   }
 
   private async visible(viewer: string, users: readonly string[]): Promise<Set<string>> {
-    const blocks = this.owner.people.hubs.get(viewer)?.blocks ?? null;
+    const { people, inbox, access, read } = this.owner;
+    const hub = people.hubs.get(viewer);
+    // Whoever has no session here may ask all the same, over HTTP.
+    const blocks = hub?.blocksKnown === true ? hub.blocks : (await inbox.blockedWith([viewer])).get(viewer);
     const asked = users.filter((user) => user !== viewer && blocks?.has(user) !== true);
     const pairs = asked.map((other) => ({ user: viewer, other }));
-    const answers = await this.owner.access.allowsEach(this.owner.read, 'other', pairs);
+    const answers = await access.allowsEach(read, 'other', pairs);
     return new Set([...asked.filter((_, i) => answers[i] === true), ...users.filter((user) => user === viewer)]);
   }
 
