@@ -173,12 +173,15 @@ export class Auth {
   /** A new token for the same session: replays nothing. */
   private async refresh(session: Session, identity: Identity, reply: Reply): Promise<void> {
     const { inbox, recheck } = this.context;
+    const told = session.badge;
     try {
       const [epoch, badges] = await Promise.all([inbox.epoch(), inbox.badges([identity.userId])]);
       if (!session.open) return;
       session.endsAt(identity.expiresAt * 1000);
       this.#counted('refreshed');
       const badge = badges.get(identity.userId) ?? { unseen: 0, unread: 0 };
+      // A badge that came meanwhile may be newer than what was just read.
+      if (session.badge !== told) this.context.badges.touch(identity.userId);
       session.badge = packBadge(badge);
       reply.ok({
         session: session.id,
