@@ -21,7 +21,7 @@ import type { Announcements } from './announcements.js';
 
 interface Reply {
   ok(answer: AuthOk): void;
-  refuse(code: 'unauthorized' | 'unavailable' | 'internal', message: string): void;
+  refuse(code: 'unauthorized' | 'forbidden' | 'unavailable' | 'internal', message: string): void;
 }
 
 export class Auth {
@@ -94,11 +94,13 @@ export class Auth {
     const { config, people, sessions } = this.context;
     if (!inRollout(identity.userId, config.rollout)) {
       this.#counted('rollout');
+      reply.refuse('forbidden', 'This user is not served here yet (rollout): poll instead.');
       return session.close(4403, 'rollout');
     }
     const present = people.hubs.get(identity.userId)?.sessions.length ?? 0;
     if (present >= config.limits.connectionsPerUser) {
       this.#counted('too_many');
+      reply.refuse('forbidden', 'This user has too many connections.');
       return session.close(4409, 'too many connections');
     }
     session.stage = 'joining';

@@ -144,6 +144,11 @@ describe('authentication', () => {
     const clients = [await rig.login('48'), await rig.login('48'), await rig.login('48')];
     const newest = await rig.connect({ query: `token=${tokenFor('48')}` });
     expect((await newest.closed).code).toBe(4409);
+    expect(newest.all).toEqual([]);
+    const asking = await rig.connect();
+    const answer = await asking.request({ op: 'auth', token: tokenFor('48') });
+    expect(answer['error']).toMatchObject({ code: 'forbidden', retry: false });
+    expect((await asking.closed).code).toBe(4409);
     expect((await clients[0]!.request({ op: 'ping' })).ok).toEqual({});
     clients[0]!.socket.close();
     await clients[0]!.closed;
