@@ -56,8 +56,9 @@ function onError(d: Draft, id: RequestId, pending: Pending, error: ErrorBody): v
   if (error.code === 'rate_limited') slowDown(d);
   if (pending.kind === 'call') fail(d, pending.call.ref, error);
   else if (pending.kind === 'subscribe') channels.subscribeFailed(d, Number(id), pending.channel, error);
-  // A refused token is followed by 4401; anything else about auth is tried again.
-  else if (pending.kind === 'auth') lost(d, error.code === 'unauthorized' ? 4401 : 1006, error.message);
+  // A refused token is followed by 4401, a refused person by the close that says what to do; anything else is tried again.
+  else if (pending.kind === 'auth' && error.code !== 'forbidden')
+    lost(d, error.code === 'unauthorized' ? 4401 : 1006, error.message);
 }
 
 function authenticated(d: Draft, ok: AuthOk): void {

@@ -23,8 +23,12 @@ export interface Pair {
 const connections = 4;
 /** The longest that one statement may take. */
 const statementTimeoutMs = 2000;
-/** Pairs that one statement asks for. */
+/** The answer to a statement, an error included, is here by then, or its connection has gone silent. */
+const queryTimeoutMs = 4000;
+/** Most pairs that one statement asks for; fewer where the SQL takes too long for so many. */
 const pairsAtOnce = 1000;
+/** A statement that took no longer leaves room for twice as many pairs. */
+const easyMs = statementTimeoutMs / 4;
 
 export class AccessRules {
   readonly #pool: Pool;
@@ -34,6 +38,7 @@ export class AccessRules {
     this.#pool = createPool(url, {
       applicationName: 'belfry access',
       max: connections,
+      queryTimeoutMs,
       session: { statement_timeout: String(statementTimeoutMs), default_transaction_read_only: 'on' },
     });
   }
@@ -46,18 +51,58 @@ export class AccessRules {
   async allows(access: Access, other: 'id' | 'other', pair: Pair): Promise<boolean> {
     if (access === 'public') return true;
     if (access === 'none') return false;
-    return this.ask(this.question(access.sql, other), pair);
+    try {
+      return await this.ask(this.question(access.sql, other), pair);
+    } catch (error) {
+      throw unavailable(error);
+    }
   }
 
   /** As `allows`, for many pairs with few statements; answers in the order of `pairs`. */
   async allowsEach(access: Access, other: 'id' | 'other', pairs: readonly Pair[]): Promise<boolean[]> {
-    if (access === 'public' || access === 'none') return pairs.map(() => access === 'public');
-    const question = this.question(access.sql, other);
-    const answers: boolean[] = [];
-    for (let from = 0; from < pairs.length; from += pairsAtOnce) {
-      answers.push(...(await this.askEach(question, pairs.slice(from, from + pairsAtOnce))));
+    const allowed = new Set<Pair>();
+    const problem = await this.decide(access, other, pairs, (pair, yes) => void (yes && allowed.add(pair)));
+    if (problem !== null) throw problem;
+    return pairs.map((pair) => allowed.has(pair));
+  }
+
+  /**
+   * Likewise, telling each answer as soon as it is there. A pair that takes too long by itself is passed over; whatever else goes
+   * wrong ends it. Gives null, or why some pairs got no answer (`unavailable`).
+   */
+  async decide<P extends Pair>(
+    access: Access,
+    other: 'id' | 'other',
+    pairs: readonly P[],
+    tell: (pair: P, allowed: boolean) => void,
+  ): Promise<BelfryError | null> {
+    if (access === 'public' || access === 'none') {
+      for (const pair of pairs) tell(pair, access === 'public');
+      return null;
     }
-    return answers;
+    const question = this.question(access.sql, other);
+    let problem: BelfryError | null = null;
+    for (let from = 0; from < pairs.length;) {
+      const piece = pairs.slice(from, from + question.atOnce);
+      const askedAtMs = performance.now();
+      let answers: readonly boolean[] = [];
+      try {
+        answers = await this.askEach(question, piece);
+        const easy = performance.now() - askedAtMs < easyMs;
+        if (easy && piece.length >= question.atOnce) question.atOnce = Math.min(pairsAtOnce, 2 * question.atOnce);
+      } catch (error) {
+        // 57014: statement_timeout.
+        if (sqlState(error) !== '57014') return unavailable(error);
+        if (piece.length > 1) {
+          question.atOnce = Math.min(question.atOnce, Math.ceil(piece.length / 2));
+          continue;
+        }
+        problem = unavailable(error);
+      }
+      answers.forEach((allowed, i) => tell(piece[i] as P, allowed));
+      from += piece.length;
+    }
+    return problem;
   }
 
   private question(sql: string, other: 'id' | 'other'): Question {
@@ -75,7 +120,7 @@ export class AccessRules {
       return rows[0]?.yes === true;
     } catch (error) {
       if (isDataError(error)) return false;
-      throw unavailable(error);
+      throw error;
     }
   }
 
@@ -91,7 +136,7 @@ export class AccessRules {
       const yes = new Set(rows.map(({ n }) => Number(n) - 1));
       return pairs.map((_, i) => yes.has(i));
     } catch (error) {
-      if (!isDataError(error)) throw unavailable(error);
+      if (!isDataError(error)) throw error;
       // One value that cannot be cast fails all of them: ask one by one.
       const answers: boolean[] = [];
       for (const pair of pairs) answers.push(await this.ask(question, pair));
@@ -104,6 +149,8 @@ export class AccessRules {
 class Question {
   /** For one pair: its parameters get the types that Postgres infers. */
   readonly single: string;
+  /** Pairs that a batch asks for: what was seen to fit into the time that a statement has. */
+  atOnce = pairsAtOnce;
   readonly #parameters: string[] = [];
   #batch: Promise<string> | null = null;
 

@@ -21,7 +21,7 @@ import type { Announcements } from './announcements.js';
 
 interface Reply {
   ok(answer: AuthOk): void;
-  refuse(code: 'unauthorized' | 'unavailable' | 'internal', message: string): void;
+  refuse(code: 'unauthorized' | 'forbidden' | 'unavailable' | 'internal', message: string): void;
 }
 
 export class Auth {
@@ -94,11 +94,13 @@ export class Auth {
     const { config, people, sessions } = this.context;
     if (!inRollout(identity.userId, config.rollout)) {
       this.#counted('rollout');
+      reply.refuse('forbidden', 'This user is not served here yet (rollout): poll instead.');
       return session.close(4403, 'rollout');
     }
     const present = people.hubs.get(identity.userId)?.sessions.length ?? 0;
     if (present >= config.limits.connectionsPerUser) {
       this.#counted('too_many');
+      reply.refuse('forbidden', 'This user has too many connections.');
       return session.close(4409, 'too many connections');
     }
     session.stage = 'joining';
@@ -173,12 +175,15 @@ export class Auth {
   /** A new token for the same session: replays nothing. */
   private async refresh(session: Session, identity: Identity, reply: Reply): Promise<void> {
     const { inbox, recheck } = this.context;
+    const told = session.badge;
     try {
       const [epoch, badges] = await Promise.all([inbox.epoch(), inbox.badges([identity.userId])]);
       if (!session.open) return;
       session.endsAt(identity.expiresAt * 1000);
       this.#counted('refreshed');
       const badge = badges.get(identity.userId) ?? { unseen: 0, unread: 0 };
+      // A badge that came meanwhile may be newer than what was just read.
+      if (session.badge !== told) this.context.badges.touch(identity.userId);
       session.badge = packBadge(badge);
       reply.ok({
         session: session.id,

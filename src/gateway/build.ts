@@ -67,8 +67,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
   });
   const presence = new Presence({
     read: config.presence.read,
-    access,
-    people,
+    ...{ access, people, inbox },
     mostWatched: config.limits.subscriptions,
     pushed,
     failed,
@@ -78,6 +77,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     access,
     channels,
     presence: (who) => presence.recheck(who === 'all' ? presence.watching : who),
+    left: (session, hub) => presence.leftChannel(session, hub),
     failed,
   });
   const blocks = new Blocks({

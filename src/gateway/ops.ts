@@ -135,16 +135,19 @@ export class Ops {
 
   private async subscribe(session: Session, id: RequestId, request: SubscribeRequest): Promise<void> {
     const { channel } = request;
-    const { channels, config, presence } = this.context;
+    const { channels, config, presence, recheck } = this.context;
     // Again: the client wants a replay from another position.
     this.unsubscribe(session, channel);
     if ((session.subscriptions?.size ?? 0) >= config.limits.subscriptions) {
       throw new Refusal('too_many_subscriptions', `At most ${config.limits.subscriptions} channels at once.`);
     }
+    const { kind } = splitChannel(channel);
+    const mark = recheck.mark(kind);
     await this.mustBeAllowed(session, channel, 'read');
     if (!session.open) return;
     if (channel === CHANNEL_ALL) channels.leaveImplicit(session);
     const subscription = channels.join(session, channel);
+    recheck.joined(subscription, mark);
     try {
       const recovery = await this.context.channelRecoveries.ask({
         channel,
@@ -153,7 +156,7 @@ export class Ops {
       });
       channels.begin(subscription.hub, recovery.offset);
       // A re-check was faster than the recovery.
-      if (subscription.mode === 'ended') throw new Refusal('forbidden', 'You may not read this channel.');
+      if (subscription.mode === 'ended') throw new Refusal('forbidden', 'You may no longer read this channel.');
       const { offset, epoch, recovered, state } = recovery;
       session.send(okFrame(id, { channel, offset, epoch, recovered, state }));
       subscription.offset = recovered && request.offset !== null ? request.offset : offset;

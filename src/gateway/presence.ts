@@ -10,8 +10,9 @@
  */
 
 import type { Access } from '../config/types.js';
+import type { Inbox } from '../inbox/types.js';
 import type { PresenceStatus } from '../protocol/frames.js';
-import type { AccessRules } from './access.js';
+import type { AccessRules, Pair } from './access.js';
 import type { ChannelHub } from './channels.js';
 import type { People } from './people.js';
 import type { Session } from './session.js';
@@ -20,6 +21,7 @@ export interface PresenceOwner {
   readonly read: Access;
   readonly access: AccessRules;
   readonly people: People;
+  readonly inbox: Inbox;
   /** Most people and channels that one session watches. */
   readonly mostWatched: number;
   pushed(kind: 'presence', count: number): void;
@@ -30,6 +32,11 @@ export interface PresenceOwner {
 export const graceMs = 5000;
 /** Most people that are listed of a channel. */
 const mostListed = 1000;
+
+/** A session that watches somebody. */
+interface Watch extends Pair {
+  readonly session: Session;
+}
 
 export class Presence {
   /** Watched name (`u` person, `c` channel) → who watches it. */
@@ -115,19 +122,20 @@ export class Presence {
     this.leave(`c${hub.channel}\n${userId}`, () => void this.tellChannel(hub.channel, userId, 'offline'));
   }
 
-  /** Asks again whether sessions may see whom they watch; throws BelfryError `unavailable`. */
-  async recheck(sessions: Iterable<Session>): Promise<void> {
-    if (!this.enabled) return;
-    for (const session of sessions) {
-      const users = [...(session.watching ?? [])].filter((name) => name.startsWith('u')).map((name) => name.slice(1));
-      if (users.length === 0 || !session.active) continue;
-      const visible = await this.visible(session.userId, users);
-      for (const user of users) {
-        if (visible.has(user)) continue;
-        this.unwatch(session, `u${user}`);
-        if (this.isOnline(user)) session.send(frame(user, 'offline', null));
-      }
-    }
+  /** Asks again whether sessions may see whom they watch, many sessions at once; gives those for whom it could not be asked. */
+  async recheck(sessions: Iterable<Session>): Promise<Session[]> {
+    if (!this.enabled) return [];
+    const watches = [...sessions].filter(({ active }) => active).flatMap(watchedPeople);
+    const open = new Set(watches);
+    const problem = await this.owner.access.decide(this.owner.read, 'other', watches, (watch, allowed) => {
+      open.delete(watch);
+      const { session, other } = watch;
+      if (allowed && session.hub?.blocks?.has(other) !== true) return;
+      this.unwatch(session, `u${other}`);
+      if (this.isOnline(other)) session.send(frame(other, 'offline', null));
+    });
+    if (problem !== null) this.owner.failed('re-check of presence', problem);
+    return [...open].map(({ session }) => session);
   }
 
   /** All sessions that watch something. */
@@ -149,10 +157,13 @@ export class Presence {
   }
 
   private async visible(viewer: string, users: readonly string[]): Promise<Set<string>> {
-    const blocks = this.owner.people.hubs.get(viewer)?.blocks ?? null;
+    const { people, inbox, access, read } = this.owner;
+    const hub = people.hubs.get(viewer);
+    // Whoever has no session here may ask all the same, over HTTP.
+    const blocks = hub?.blocksKnown === true ? hub.blocks : (await inbox.blockedWith([viewer])).get(viewer);
     const asked = users.filter((user) => user !== viewer && blocks?.has(user) !== true);
     const pairs = asked.map((other) => ({ user: viewer, other }));
-    const answers = await this.owner.access.allowsEach(this.owner.read, 'other', pairs);
+    const answers = await access.allowsEach(read, 'other', pairs);
     return new Set([...asked.filter((_, i) => answers[i] === true), ...users.filter((user) => user === viewer)]);
   }
 
@@ -219,6 +230,14 @@ export class Presence {
       gone();
     }
   }
+}
+
+/** The people whom a session watches, but for the user's own self. */
+function watchedPeople(session: Session): Watch[] {
+  const user = session.userId;
+  return [...(session.watching ?? [])]
+    .filter((name) => name.startsWith('u') && name !== `u${user}`)
+    .map((name) => ({ session, user, other: name.slice(1) }));
 }
 
 function othersIn(hub: ChannelHub, session: Session): number {

@@ -13,7 +13,7 @@ export const errorCodes = {
   bad_request: { retry: false },
   /** The token is bad or expired (close 4401 follows), or an op came before `auth`. */
   unauthorized: { retry: false },
-  /** The user may not do this, or the channel's kind is not configured. */
+  /** The user may not do this, or the channel's kind is not configured; after `auth` the close that follows says why. */
   forbidden: { retry: false },
   /** What the request names does not exist. */
   not_found: { retry: false },

@@ -607,6 +607,17 @@ describe('9: tokens', () => {
     expect(other.of('fetchToken').at(-1)?.fresh).toBe(true);
   });
 
+  it('leaves it to the close what becomes of somebody who is refused', () => {
+    const refused = (): Drive => new Drive().authenticating().refuse('auth', 'forbidden');
+    expect(refused().state.phase).toBe('authenticating');
+    expect(refused().toDeadline().state.phase).toBe('waiting');
+    const gone = refused().put({ type: 'gone', code: 4403, reason: 'rollout' });
+    expect(gone.last).toContainEqual({
+      type: 'status',
+      status: { status: 'closed', code: 4403, reason: 'rollout' },
+    });
+  });
+
   it('keeps the token when the server could not check it', () => {
     expect(new Drive().authenticating().refuse('auth', 'unavailable', true).toDeadline().state.phase).toBe('opening');
   });

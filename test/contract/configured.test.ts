@@ -23,7 +23,8 @@ describe('rollout', () => {
     const rig = await rigWith('rollout: 0');
     const user = await rig.user();
     const raw = await Raw.open(rig.ws);
-    raw.send({ id: 1, op: 'auth', token: token(user) });
+    const answer = await raw.ask({ op: 'auth', token: token(user) });
+    expect(answer.error).toMatchObject({ code: 'forbidden', retry: false });
     expect(await raw.close()).toEqual({ code: 4403, reason: 'rollout' });
     expect((await http(rig, 'GET', '/api/notifications', { as: user })).status).toBe(200);
   });
@@ -33,9 +34,9 @@ describe('rollout', () => {
     const isIn = async (user: string): Promise<boolean> => {
       const raw = await Raw.open(rig.ws);
       raw.send({ id: 1, op: 'auth', token: token(user) });
-      const first = await raw.next().catch(() => null);
+      const first = await raw.next();
       raw.end();
-      return first !== null;
+      return first.ok !== undefined;
     };
     const users = Array.from({ length: 100 }, (_, i) => `user-${i}`);
     const once = [];

@@ -3,7 +3,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { CounterPublication } from '../../src/broker/broker.js';
 import { AccessRules } from '../../src/gateway/access.js';
-import { addUsers, block } from '../support/social.js';
+import { addUsers, block, follow } from '../support/social.js';
 import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 
 let rig: Rig;
@@ -526,6 +526,17 @@ describe('presence', () => {
     expect(performance.now() - began).toBeGreaterThan(4000);
     expect(viewer.all.filter((frame) => frame['event'] === 'presence')).toHaveLength(2);
     expect(stranger.all.filter((frame) => frame['event'] === 'presence')).toEqual([]);
+  });
+
+  it('is silent about whom a block hides, also for somebody who asks without a socket', async () => {
+    const [pia, quin] = await addUsers(rig.db.pool, 'Pia', 'Quin');
+    await follow(rig.db.pool, pia!, quin!);
+    await rig.login(quin!);
+    const asked = async (): Promise<unknown> =>
+      (await rig.http(`/api/presence?users=${quin!}`, { userId: pia! })).json();
+    expect(await asked()).toEqual({ [quin!]: 'online' });
+    await block(rig.db.pool, quin!, pia!);
+    expect(await asked()).toEqual({ [quin!]: 'offline' });
   });
 
   it('lists a channel and tells who comes, to those who may see them', async () => {

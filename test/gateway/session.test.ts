@@ -109,6 +109,30 @@ describe('authentication', () => {
     expect(client.all.filter((frame) => frame['event'] === 'synced')).toHaveLength(1);
   });
 
+  it('tells a badge again that came while a refresh was reading the numbers', async () => {
+    const client = await rig.login('451');
+    const [holder, watcher] = [await rig.db.client(), await rig.db.client()];
+    await holder.query('begin; lock table belfry.epoch in access exclusive mode');
+    const { rows } = await watcher.query<{ now: Date }>('select clock_timestamp() as now');
+    const seen = async (): Promise<unknown> =>
+      (
+        await watcher.query<{ waits: boolean; counted: boolean }>(
+          `select bool_or(wait_event_type = 'Lock' and query like '%belfry.epoch') as waits,
+                  bool_or(state = 'idle' and query like 'select u.user_id, counted%' and query_start > $1) as counted
+             from pg_stat_activity where datname = current_database()`,
+          [rows[0]?.now],
+        )
+      ).rows;
+    client.send({ id: 'refresh', op: 'auth', token: tokenFor('451') });
+    // The refresh has its numbers, and waits for the epoch.
+    await expect.poll(seen, { timeout: 10_000 }).toEqual([{ waits: true, counted: true }]);
+    rig.broker.publish([await rig.notification('451'), { to: 'badge', userId: '451' }]);
+    expect((await client.push('badge')).data).toEqual({ unseen: 1, unread: 1 });
+    await holder.query('commit');
+    expect((await client.take(({ id }) => id === 'refresh')).ok).toMatchObject({ unseen: 0, unread: 0 });
+    expect((await client.push('badge')).data).toEqual({ unseen: 1, unread: 1 });
+  });
+
   it('does not let another user take over a session', async () => {
     const client = await rig.login('46');
     const answer = await client.request({ op: 'auth', token: tokenFor('47') });
@@ -120,6 +144,11 @@ describe('authentication', () => {
     const clients = [await rig.login('48'), await rig.login('48'), await rig.login('48')];
     const newest = await rig.connect({ query: `token=${tokenFor('48')}` });
     expect((await newest.closed).code).toBe(4409);
+    expect(newest.all).toEqual([]);
+    const asking = await rig.connect();
+    const answer = await asking.request({ op: 'auth', token: tokenFor('48') });
+    expect(answer['error']).toMatchObject({ code: 'forbidden', retry: false });
+    expect((await asking.closed).code).toBe(4409);
     expect((await clients[0]!.request({ op: 'ping' })).ok).toEqual({});
     clients[0]!.socket.close();
     await clients[0]!.closed;
