@@ -2,18 +2,21 @@
  * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed.
  *
  * What must hold: one query at a time, in the order of the requests (together.ts), so that an older answer never replaces a
- * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can.
+ * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can; from the turn in
+ * which a change is told to its answer, everybody it names is hidden from each other: what follows in that turn may be of theirs.
  */
 
 import type { Inbox } from '../inbox/types.js';
-import type { People, PersonHub } from './people.js';
+import type { Blocked, People, PersonHub } from './people.js';
 import { Together } from './together.js';
 
 export interface BlocksOwner {
   readonly inbox: Inbox;
   readonly people: People;
   readonly configured: boolean;
-  /** The relations of a person have changed. */
+  /** `hub.blocks` is another: the person's sockets may belong into other topics. */
+  place(hub: PersonHub): void;
+  /** The relations of a person have changed, and are known. */
   changed(hub: PersonHub): void;
   failed(what: string, error: unknown): void;
 }
@@ -29,6 +32,8 @@ const nobody: ReadonlySet<string> = new Set();
 export class Blocks {
   readonly #relations: Together<readonly string[], Relations>;
   readonly #retries = new Set<string>();
+  /** Numbers the questions in their order. */
+  #asked = 0;
   #timer: NodeJS.Timeout | null = null;
   #stopped = false;
 
@@ -52,23 +57,40 @@ export class Blocks {
   /** Resolves when the relations of all these are known; rejects when they cannot be had. */
   async load(hubs: readonly PersonHub[]): Promise<void> {
     if (hubs.length === 0) return;
+    const asked = ++this.#asked;
     const found = await this.#relations.ask(hubs.map(({ userId }) => userId));
-    for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody);
+    for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody, asked);
   }
 
-  /** Loads anew those of these people who are connected. */
-  reload(userIds: Iterable<string>): void {
+  /** Whom these people block, or are blocked by, has changed. */
+  change(userIds: readonly string[]): void {
     if (!this.owner.configured) return;
-    const hubs = [...userIds].flatMap((userId) => this.owner.people.hubs.get(userId) ?? []);
-    this.load(hubs).catch((error: unknown) => {
-      this.owner.failed('block relations', error);
-      this.retry(hubs);
-    });
+    const perhaps = new Set(userIds);
+    for (const hub of this.connected(perhaps)) {
+      const before = hub.blocks instanceof Doubted ? hub.blocks : null;
+      const known = before === null ? hub.blocks : before.known;
+      const all = before === null ? perhaps : new Set([...before.perhaps, ...perhaps]);
+      hub.blocks = new Doubted(hub.userId, known, all, this.#asked + 1);
+      this.owner.place(hub);
+    }
+    this.reload(perhaps);
   }
 
   stop(): void {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  private connected(userIds: Iterable<string>): PersonHub[] {
+    return [...userIds].flatMap((userId) => this.owner.people.hubs.get(userId) ?? []);
+  }
+
+  private reload(userIds: Iterable<string>): void {
+    const hubs = this.connected(userIds);
+    this.load(hubs).catch((error: unknown) => {
+      this.owner.failed('block relations', error);
+      this.retry(hubs);
+    });
   }
 
   private retry(hubs: readonly PersonHub[]): void {
@@ -82,10 +104,33 @@ export class Blocks {
     }, retryMs);
   }
 
-  private apply(hub: PersonHub, blocks: ReadonlySet<string>): void {
+  private apply(hub: PersonHub, blocks: ReadonlySet<string>, asked: number): void {
     const changed = hub.blocksKnown;
-    hub.blocks = blocks.size > 0 ? blocks : null;
+    const known = blocks.size > 0 ? blocks : null;
+    const doubt = hub.blocks instanceof Doubted && asked < hub.blocks.until ? hub.blocks : null;
+    hub.blocks = doubt === null ? known : new Doubted(hub.userId, known, doubt.perhaps, doubt.until);
     hub.blocksKnown = true;
-    if (changed) this.owner.changed(hub);
+    if (!changed) return;
+    this.owner.place(hub);
+    this.owner.changed(hub);
+  }
+}
+
+/** A change was told and is not loaded yet: whom it names counts as blocked. Many people share one set of names. */
+class Doubted implements Blocked {
+  constructor(
+    private readonly self: string,
+    readonly known: Blocked | null,
+    readonly perhaps: ReadonlySet<string>,
+    /** The question that settles it. */
+    readonly until: number,
+  ) {}
+
+  get size(): number {
+    return this.perhaps.size + (this.known?.size ?? 0);
+  }
+
+  has(userId: string): boolean {
+    return this.known?.has(userId) === true || (this.perhaps.has(userId) && userId !== this.self);
   }
 }

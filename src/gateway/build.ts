@@ -84,13 +84,13 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     inbox,
     people,
     configured: config.blocks !== null,
-    changed: (hub) => {
+    place: (hub) => {
       for (const session of hub.sessions) {
         channels.placeAll(session);
         channels.placeImplicit(session);
       }
-      recheck.sessions(hub.sessions);
     },
+    changed: (hub) => recheck.sessions(hub.sessions),
     failed,
   });
   const badges = new Badges({ inbox, people, asked: () => metrics.badgeQueries.inc(), pushed, failed });

@@ -86,7 +86,7 @@ export class Receiver implements BrokerHandler {
       case 'revokeSession':
         return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
       case 'blocks':
-        return blocks.reload(publication.userIds);
+        return blocks.change(publication.userIds);
       case 'recheck':
         return recheck.sources(publication.sources);
       case 'resync':

@@ -260,6 +260,43 @@ describe('fan-out', () => {
     expect(await client.push('x')).toMatchObject({ offset: 3, data: { by: eve } });
   });
 
+  it('hides somebody just blocked from what comes right behind the block, in both directions, and nobody else', async () => {
+    const [gus = '', hal = '', ivo = ''] = await addUsers(rig.db.pool, 'Gus', 'Hal', 'Ivo');
+    const clients = [await rig.login(gus), await rig.login(hal)] as const;
+    for (const client of clients) await subscribe(client, 'post:82');
+    await block(rig.db.pool, gus, hal);
+    const by = (actorId: string) => rig.event('post:82', 'x', { by: actorId }, { actorId });
+    rig.broker.publish([
+      { to: 'control', kind: 'blocks', userIds: [gus, hal] },
+      await by(hal),
+      await by(gus),
+      await by(ivo),
+      counter('post:82', 1, hal),
+    ]);
+    for (const client of clients) await client.push('like_update');
+    const seen = clients.map(({ all }) =>
+      all.filter(({ event }) => event !== 'synced' && event !== undefined).map(({ event, data }) => [event, data]),
+    );
+    expect(seen).toEqual([
+      [
+        ['hidden', {}],
+        ['x', { by: gus }],
+        ['x', { by: ivo }],
+        ['like_update', { post_id: '82', likes_count: 1 }],
+      ],
+      [
+        ['x', { by: hal }],
+        ['hidden', {}],
+        ['x', { by: ivo }],
+        ['like_update', { post_id: '82', likes_count: 1, user_id: hal }],
+      ],
+    ]);
+    await rig.db.pool.query('delete from public.blocks where blocker_id = $1', [gus]);
+    rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [gus, hal] }]);
+    const { hubs } = rig.gateway.context.people;
+    await expect.poll(() => [hubs.get(gus)?.blocks, hubs.get(hal)?.blocks]).toEqual([null, null]);
+  });
+
   it('reaches everybody with the channel all, subscribed or not, once', async () => {
     const [plain, blocker, explicit] = [await rig.login(bob), await rig.login(ada), await rig.login(bob)];
     expect((await subscribe(explicit, 'all')).ok).toBeDefined();
