@@ -1,5 +1,6 @@
 /**
- * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed.
+ * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed, and every minute, for
+ * that it has changed may not have been heard.
  *
  * What must hold: one query at a time, in the order of the requests (together.ts), so that an older answer never replaces a
  * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can; from the turn in
@@ -22,6 +23,7 @@ export interface BlocksOwner {
 }
 
 const retryMs = 1000;
+const everyMs = 60_000;
 /** People per query. */
 const peopleAtOnce = 1000;
 /** Questions, each for some people, that are answered together. */
@@ -35,6 +37,7 @@ export class Blocks {
   /** Numbers the questions in their order. */
   #asked = 0;
   #timer: NodeJS.Timeout | null = null;
+  #minute: NodeJS.Timeout | null = null;
   #stopped = false;
 
   constructor(private readonly owner: BlocksOwner) {
@@ -49,6 +52,13 @@ export class Blocks {
     }, listsAtOnce);
   }
 
+  start(): void {
+    if (!this.owner.configured) return;
+    this.#minute = setInterval(() => {
+      this.loadAll().catch((error: unknown) => this.owner.failed('block relations', error));
+    }, everyMs);
+  }
+
   /** Whether the hub's relations must be loaded before anything is sent. */
   needed(hub: PersonHub): boolean {
     return this.owner.configured && !hub.blocksKnown;
@@ -60,6 +70,14 @@ export class Blocks {
     const asked = ++this.#asked;
     const found = await this.#relations.ask(hubs.map(({ userId }) => userId));
     for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody, asked);
+  }
+
+  /** Everybody's again, page by page, so that whoever joins waits for one of them at most; rejects likewise. */
+  async loadAll(): Promise<void> {
+    if (!this.owner.configured) return;
+    const hubs = [...this.owner.people.hubs.values()].filter(({ blocksKnown }) => blocksKnown);
+    for (let from = 0; from < hubs.length && !this.#stopped; from += peopleAtOnce)
+      await this.load(hubs.slice(from, from + peopleAtOnce));
   }
 
   /** Whom these people block, or are blocked by, has changed. */
@@ -79,6 +97,7 @@ export class Blocks {
   stop(): void {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#minute !== null) clearInterval(this.#minute);
   }
 
   private connected(userIds: Iterable<string>): PersonHub[] {
@@ -105,15 +124,21 @@ export class Blocks {
   }
 
   private apply(hub: PersonHub, blocks: ReadonlySet<string>, asked: number): void {
-    const changed = hub.blocksKnown;
+    const { blocks: before, blocksKnown: wasKnown } = hub;
     const known = blocks.size > 0 ? blocks : null;
-    const doubt = hub.blocks instanceof Doubted && asked < hub.blocks.until ? hub.blocks : null;
-    hub.blocks = doubt === null ? known : new Doubted(hub.userId, known, doubt.perhaps, doubt.until);
+    const doubt = before instanceof Doubted && asked < before.until;
+    hub.blocks = doubt ? new Doubted(hub.userId, known, before.perhaps, before.until) : known;
     hub.blocksKnown = true;
-    if (!changed) return;
+    if (!wasKnown || doubt || sameBlocked(before, known)) return;
     this.owner.place(hub);
     this.owner.changed(hub);
   }
+}
+
+/** Never after a change that was told: whatever else hangs on a block must be looked at then. */
+function sameBlocked(before: Blocked | null, now: ReadonlySet<string> | null): boolean {
+  if (before === null || now === null) return before === now;
+  return !(before instanceof Doubted) && before.size === now.size && [...now].every((userId) => before.has(userId));
 }
 
 /** A change was told and is not loaded yet: whom it names counts as blocked. Many people share one set of names. */

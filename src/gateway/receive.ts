@@ -37,6 +37,7 @@ export class Receiver implements BrokerHandler {
 
   reconnected(): void {
     this.restart.sweep();
+    this.context.repair.wanted();
   }
 
   hasSessions(userId: string): boolean {
@@ -49,7 +50,7 @@ export class Receiver implements BrokerHandler {
   }
 
   private one(publication: Publication): void {
-    const { people, badges, channels, coalescer } = this.context;
+    const { people, badges, channels, coalescer, repair } = this.context;
     switch (publication.to) {
       case 'user':
         return people.receive(publication);
@@ -57,10 +58,12 @@ export class Receiver implements BrokerHandler {
         return badges.touch(publication.userId, publication.onlyRises);
       case 'channel':
         coalescer.supersede(publication.channel, publication.event);
+        repair.told(publication.channel, publication.event);
         return channels.receive(publication);
       case 'counter':
-        if (this.hasSubscribers(publication.channel)) coalescer.add(publication);
-        return;
+        if (!this.hasSubscribers(publication.channel)) return;
+        repair.told(publication.channel, publication.event);
+        return coalescer.add(publication);
       case 'everyone':
         return this.announce(publication.frame);
       case 'control':
@@ -92,7 +95,7 @@ export class Receiver implements BrokerHandler {
       case 'resync':
         return this.resync(publication.reason, publication.userIds);
       case 'leader':
-        return this.restart.sweep();
+        return this.reconnected();
       case 'epoch':
         log.info({ epoch: publication.epoch }, 'the epoch of all streams has changed: every session resumes');
         // Not within this page: the `resync` that comes with it is still to be told.

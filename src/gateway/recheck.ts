@@ -56,6 +56,12 @@ export class Recheck {
     if (this.#kinds.size > 0) this.plan(spacingMs);
   }
 
+  /** What changed may not have been told. */
+  everything(): void {
+    this.#everything = true;
+    this.plan(spacingMs);
+  }
+
   /** Something about these people changed: a block, a new token. */
   sessions(sessions: Iterable<Session>): void {
     for (const session of sessions) this.#sessions.add(session);

@@ -111,6 +111,7 @@ export class Gateway {
     const port = await this.#listeners.start();
     context.sessions.start();
     context.recheck.start();
+    context.blocks.start();
     this.sweep.start();
     context.badges.start();
     this.#idleAddresses = setInterval(() => context.addresses.forgetIdle(Date.now()), 10_000);
@@ -147,9 +148,9 @@ export class Gateway {
   }
 
   private stopParts(): void {
-    const { sessions, recheck, badges, blocks, coalescer, presence, people, channels } = this.context;
+    const { sessions, recheck, repair, badges, blocks, coalescer, presence, people, channels } = this.context;
     coalescer.stop();
-    for (const part of [sessions, recheck, badges, blocks, presence, people.gaps, channels.gaps, this.sweep])
+    for (const part of [sessions, recheck, repair, badges, blocks, presence, people.gaps, channels.gaps, this.sweep])
       part.stop();
     if (this.#idleAddresses !== null) clearInterval(this.#idleAddresses);
   }

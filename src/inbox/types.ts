@@ -1,6 +1,6 @@
 /** What the gateway may ask of inboxes and channel streams. Implemented by inbox.ts and channels.ts over Postgres. */
 
-import type { ChannelPublication, Publication } from '../broker/broker.js';
+import type { ChannelPublication, CounterPublication, Publication } from '../broker/broker.js';
 
 /** A push of a person's stream as it stands now: `frame` is JSON text (CONTRACT §5). */
 export interface StreamFrame {
@@ -115,6 +115,8 @@ export interface Channels {
   recover(channel: string, offset: number | null, epoch: string | null): Promise<ChannelRecovery>;
   /** Events after a position, per channel, ascending; at most 500 each. One statement. */
   eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>>;
+  /** The present value of every counter of these channels, as it is told. One statement. */
+  counters(channels: readonly string[]): Promise<CounterPublication[]>;
   /** Logs an event that a client published. Commits, then the caller publishes the result. */
   append(
     channel: string,

@@ -1,7 +1,7 @@
 /** Open subscriptions are asked again by themselves: at a refresh of the token, at a block, every minute. */
 
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import { addUsers } from '../support/social.js';
+import { addUsers, block } from '../support/social.js';
 import { startRig, tokenFor, type Client, type Rig } from './support.js';
 
 let rig: Rig;
@@ -75,6 +75,15 @@ it('every minute whom one sees, too', async () => {
   await rig.login(bo);
   expect((await client.request({ op: 'presence', users: [bo] })).ok).toEqual({ [bo]: 'online' });
   await unfollow();
+  vi.advanceTimersByTime(60_000);
+  expect((await client.push('presence')).data).toEqual({ user_id: bo, status: 'offline' });
+});
+
+it('every minute whom one must not see, too', async () => {
+  const client = await follower();
+  await rig.login(bo);
+  await client.request({ op: 'presence', users: [bo] });
+  await block(rig.db.pool, bo, ada);
   vi.advanceTimersByTime(60_000);
   expect((await client.push('presence')).data).toEqual({ user_id: bo, status: 'offline' });
 });
