@@ -73,7 +73,7 @@ export class Receiver implements BrokerHandler {
 
   private announce(frame: string): void {
     const { metrics, people, badges } = this.context;
-    this.announcements.add(frame);
+    if (!this.announcements.add(frame)) return;
     this.context.channels.tellAll(frame);
     metrics.pushes.inc({ kind: 'announcement' }, people.hubs.size);
     for (const userId of people.hubs.keys()) badges.touch(userId);

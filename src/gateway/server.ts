@@ -71,6 +71,7 @@ export class Gateway {
   readonly #ops: Ops;
   readonly #http: Http;
   readonly #receiver: Receiver;
+  readonly #announcements: Announcements;
   readonly #listeners: Listeners;
   readonly #connects: Connects;
   #state: 'starting' | 'ready' | 'draining' | 'stopped' = 'starting';
@@ -81,10 +82,13 @@ export class Gateway {
     this.#listeners = new Listeners(options.config.server, (front) => this.equip(front));
     this.context = build(options, this.#listeners, randomBytes(6).toString('base64url') + '-');
     this.#connects = new Connects(options.config.limits);
-    const announcements = new Announcements();
-    this.sweep = new Sweep(this.context.sweepOwner);
-    this.#ops = new Ops(this.context, new Auth(this.context, announcements));
-    this.#receiver = new Receiver(this.context, announcements, {
+    this.#announcements = new Announcements({
+      inbox: options.inbox,
+      tell: (frame) => this.#receiver.receive([{ to: 'everyone', frame }]),
+    });
+    this.sweep = new Sweep(this.context.sweepOwner, this.#announcements);
+    this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
+    this.#receiver = new Receiver(this.context, this.#announcements, {
       resumeAll: () => void this.closeAll(defaultGraceMs),
       sweep: () => void this.sweep.run(),
     });
@@ -106,6 +110,7 @@ export class Gateway {
     const { context } = this;
     const heads = await context.inbox.heads([], [CHANNEL_ALL]);
     context.channels.begin(context.channels.all, heads.channels.get(CHANNEL_ALL) ?? 0);
+    this.#announcements.begin(heads.announcement);
     await context.extensions?.start();
     this.options.broker.subscribe(this.#receiver);
     const port = await this.#listeners.start();

@@ -59,19 +59,22 @@ export class PostgresInbox implements Inbox {
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
-    const result = await this.pool.query<{ user_id: string | null; channel: string | null; position: string }>(
-      `select user_id, null as channel, seq::text as position from belfry.head where user_id = any($1)
+    const result = await this.pool.query<{ of: 'people' | 'channels' | 'announcement'; key: string; position: string }>(
+      `select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
        union all
-       select null, channel, "offset"::text from belfry.channel_head where channel = any($2)`,
+       select 'channels', channel, "offset"::text from belfry.channel_head where channel = any($2)
+       union all
+       select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement`,
       [userIds, channels],
     );
     const heads = {
       people: new Map(userIds.map((id) => [id, 0])),
       channels: new Map(channels.map((channel) => [channel, 0])),
+      announcement: 0,
     };
-    for (const { user_id, channel, position } of result.rows) {
-      if (user_id !== null) heads.people.set(user_id, Number(position));
-      if (channel !== null) heads.channels.set(channel, Number(position));
+    for (const { of, key, position } of result.rows) {
+      if (of === 'people' || of === 'channels') heads[of].set(key, Number(position));
+      else heads[of] = Number(position);
     }
     return heads;
   }
@@ -81,6 +84,10 @@ export class PostgresInbox implements Inbox {
     return await this.reader.inSnapshot((client) =>
       this.reader.changes(client, readable, [...positions.keys()], [...positions.values()], maxReplay),
     );
+  }
+
+  async announcementsAfter(id: number): Promise<{ id: number; frame: string }[]> {
+    return await this.reader.announcementsAfter(this.pool, id);
   }
 
   async badges(userIds: readonly string[]): Promise<Map<string, Badge>> {

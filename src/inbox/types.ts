@@ -76,6 +76,8 @@ export type Preference = 'on' | 'off' | 'following';
 export interface Heads {
   readonly people: Map<string, number>;
   readonly channels: Map<string, number>;
+  /** The highest id of an announcement; 0 without any. */
+  readonly announcement: number;
 }
 
 export interface Inbox {
@@ -87,6 +89,8 @@ export interface Inbox {
   heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads>;
   /** Present forms after a position, per person, ascending; at most 500 each. One statement. */
   framesAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, StreamFrame[]>>;
+  /** The newest hundred announcements with a higher id, oldest first. */
+  announcementsAfter(id: number): Promise<{ readonly id: number; readonly frame: string }[]>;
   badges(userIds: readonly string[]): Promise<Map<string, Badge>>;
   list(userId: string, query: ListQuery): Promise<ListPage>;
   /** Commits, then the caller publishes `publications`. `exceptSession` is copied into them. */

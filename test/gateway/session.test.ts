@@ -353,4 +353,19 @@ describe('pushes', () => {
     await late.request({ op: 'ping' });
     expect(late.all.filter((frame) => frame['event'] === 'notification').length).toBeLessThanOrEqual(1);
   });
+
+  it('tells in a sweep, once, an announcement that the broker lost, though a later one came', async () => {
+    const client = await rig.login('72');
+    await rig.db.pool.query(
+      `insert into belfry.announcement (id, at, event_id, message) overriding system value
+       values (101, now(), 101, 'lost'), (102, now(), 102, 'came')`,
+    );
+    const frame = (n: number): string => JSON.stringify({ event: 'notification', data: { id: `a${n}` } });
+    rig.broker.publish([{ to: 'everyone', frame: frame(102) }]);
+    await client.push('notification');
+    await rig.gateway.sweep.run();
+    expect((await client.push('notification')).data).toMatchObject({ id: 'a101', message: 'lost' });
+    rig.broker.publish([101, 102, 103].map((n) => ({ to: 'everyone', frame: frame(n) })));
+    expect((await client.push('notification')).data).toEqual({ id: 'a103' });
+  });
 });
