@@ -26,6 +26,7 @@ import { Listeners, type Front } from './listeners.js';
 import { clientAddress, Connects, type AddressUse } from './limits.js';
 import { Ops } from './ops.js';
 import { Receiver } from './receive.js';
+import { Revocations } from './revocations.js';
 import { routes } from './routes.js';
 import type { Session, SocketData } from './session.js';
 import { Sweep } from './sweep.js';
@@ -72,6 +73,7 @@ export class Gateway {
   readonly #http: Http;
   readonly #receiver: Receiver;
   readonly #announcements: Announcements;
+  readonly #revocations: Revocations;
   readonly #listeners: Listeners;
   readonly #connects: Connects;
   #state: 'starting' | 'ready' | 'draining' | 'stopped' = 'starting';
@@ -86,7 +88,8 @@ export class Gateway {
       inbox: options.inbox,
       tell: (frame) => this.#receiver.receive([{ to: 'everyone', frame }]),
     });
-    this.sweep = new Sweep(this.context.sweepOwner, this.#announcements);
+    this.#revocations = new Revocations(this.context);
+    this.sweep = new Sweep(this.context.sweepOwner, this.#announcements, this.#revocations);
     this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
     this.#receiver = new Receiver(this.context, this.#announcements, {
       resumeAll: () => void this.closeAll(defaultGraceMs),
@@ -111,6 +114,7 @@ export class Gateway {
     const heads = await context.inbox.heads([], [CHANNEL_ALL]);
     context.channels.begin(context.channels.all, heads.channels.get(CHANNEL_ALL) ?? 0);
     this.#announcements.begin(heads.announcement);
+    this.#revocations.begin(heads.revocation);
     await context.extensions?.start();
     this.options.broker.subscribe(this.#receiver);
     const port = await this.#listeners.start();

@@ -1,5 +1,6 @@
 /**
- * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so are announcements.
+ * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so is what was announced
+ * and revoked.
  *
  * What must hold: only streams of connected people and open channels are asked for, at most a thousand of each per statement; a stream is
  * repaired only if it is still behind a moment later, for what was just committed is just being published; a stream that is
@@ -10,6 +11,7 @@ import type { Heads, Inbox } from '../inbox/types.js';
 import type { Announcements } from './announcements.js';
 import type { ChannelHubs } from './channels.js';
 import type { People } from './people.js';
+import type { Revocations } from './revocations.js';
 
 export interface SweepOwner {
   readonly inbox: Inbox;
@@ -31,6 +33,7 @@ export class Sweep {
   constructor(
     private readonly owner: SweepOwner,
     private readonly announcements: Announcements,
+    private readonly revocations: Revocations,
   ) {}
 
   start(): void {
@@ -67,7 +70,9 @@ export class Sweep {
           this.#secondLook = null;
           this.repair(found.people.behind, found.channels.behind);
         }, secondLookMs);
-      if (heads !== null) await this.announcements.catchUp(heads.announcement);
+      if (heads === null) return;
+      await this.revocations.catchUp(heads.revocation);
+      await this.announcements.catchUp(heads.announcement);
     } catch (error) {
       this.owner.failed('sweep', error);
     }

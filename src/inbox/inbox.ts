@@ -29,6 +29,7 @@ import type {
   Preference,
   RecoverRequest,
   Recovery,
+  Revocation,
   StreamFrame,
 } from './types.js';
 
@@ -59,18 +60,21 @@ export class PostgresInbox implements Inbox {
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
-    const result = await this.pool.query<{ of: 'people' | 'channels' | 'announcement'; key: string; position: string }>(
+    const result = await this.pool.query<{ of: keyof Heads; key: string; position: string }>(
       `select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
        union all
        select 'channels', channel, "offset"::text from belfry.channel_head where channel = any($2)
        union all
-       select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement`,
+       select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement
+       union all
+       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation`,
       [userIds, channels],
     );
     const heads = {
       people: new Map(userIds.map((id) => [id, 0])),
       channels: new Map(channels.map((channel) => [channel, 0])),
       announcement: 0,
+      revocation: 0,
     };
     for (const { of, key, position } of result.rows) {
       if (of === 'people' || of === 'channels') heads[of].set(key, Number(position));
@@ -88,6 +92,16 @@ export class PostgresInbox implements Inbox {
 
   async announcementsAfter(id: number): Promise<{ id: number; frame: string }[]> {
     return await this.reader.announcementsAfter(this.pool, id);
+  }
+
+  async revokedAfter(id: number): Promise<Revocation[]> {
+    const result = await this.pool.query<Revocation>(
+      `select id::float8 as id, user_id as "userId", session,
+              (extract(epoch from clock_timestamp() - at) * 1000)::float8 as "ageMs"
+         from belfry.revocation where id > $1 order by id limit 1000`,
+      [id],
+    );
+    return result.rows;
   }
 
   async badges(userIds: readonly string[]): Promise<Map<string, Badge>> {

@@ -76,8 +76,18 @@ export type Preference = 'on' | 'off' | 'following';
 export interface Heads {
   readonly people: Map<string, number>;
   readonly channels: Map<string, number>;
-  /** The highest id of an announcement; 0 without any. */
+  /** The highest id of an announcement and of a revocation; 0 without any. */
   readonly announcement: number;
+  readonly revocation: number;
+}
+
+/** Of a person or of one session. */
+export interface Revocation {
+  readonly id: number;
+  readonly userId: string | null;
+  readonly session: string | null;
+  /** How long ago it was stored, by the clock of Postgres. */
+  readonly ageMs: number;
 }
 
 export interface Inbox {
@@ -91,6 +101,8 @@ export interface Inbox {
   framesAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, StreamFrame[]>>;
   /** The newest hundred announcements with a higher id, oldest first. */
   announcementsAfter(id: number): Promise<{ readonly id: number; readonly frame: string }[]>;
+  /** Revocations with a higher id, ascending; at most 1000. */
+  revokedAfter(id: number): Promise<Revocation[]>;
   badges(userIds: readonly string[]): Promise<Map<string, Badge>>;
   list(userId: string, query: ListQuery): Promise<ListPage>;
   /** Commits, then the caller publishes `publications`. `exceptSession` is copied into them. */

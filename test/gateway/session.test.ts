@@ -1,7 +1,7 @@
 /** A session from its token to its end, on a real Postgres with raw `ws` clients. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { startRig, tokenFor, type Frame, type Rig } from './support.js';
+import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 
 let rig: Rig;
 beforeAll(async () => {
@@ -339,6 +339,32 @@ describe('pushes', () => {
     rig.broker.publish([{ to: 'control', kind: 'revokeSession', session: String(answer.ok?.['session']) }]);
     expect(await first.closed).toEqual({ code: 4403, reason: 'revoked' });
     expect((await second.request({ op: 'ping' })).ok).toEqual({});
+  });
+
+  it('closes in a sweep what was revoked though no message told of it, and not who came after', async () => {
+    const revoked = (user: string | null, session: string | null, age: string) =>
+      rig.db.pool.query(
+        'insert into belfry.revocation (user_id, session, at) values ($1, $2, clock_timestamp() - $3::interval)',
+        [user, session, age],
+      );
+    const open = async (user: string): Promise<{ client: Client; session: string }> => {
+      const client = await rig.connect();
+      const answer = await client.request({ op: 'auth', token: tokenFor(user) });
+      return { client, session: String(answer.ok?.['session']) };
+    };
+    const [one, two] = [await open('692'), await open('692')];
+    const [named, after] = [await open('693'), await open('693')];
+    // Newer than these sessions by more than clocks are coarse.
+    await revoked('692', null, '-10 s');
+    await revoked(null, named.session, '0 s');
+    await revoked('693', null, '1 hour');
+    await rig.gateway.sweep.run();
+    for (const { client } of [one, two, named]) expect(await client.closed).toEqual({ code: 4403, reason: 'revoked' });
+    expect((await after.client.request({ op: 'ping' })).ok).toEqual({});
+    // Each is carried out once.
+    const back = await open('692');
+    await rig.gateway.sweep.run();
+    expect((await back.client.request({ op: 'ping' })).ok).toEqual({});
   });
 
   it('tells an announcement once to everybody, also to who joins just then', async () => {
