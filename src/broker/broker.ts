@@ -69,8 +69,11 @@ export type ControlPublication =
       readonly reason: string;
       readonly userIds: readonly string[] | null;
     }
-  /** Another relay leads: what the one before it had stored may not have been published. */
-  | { readonly to: 'control'; readonly kind: 'leader'; readonly term: string }
+  /**
+   * Another relay leads: what the one before it had stored may not have been published. `term` null: so it may be with what
+   * a process had to say that was cut off from the broker.
+   */
+  | { readonly to: 'control'; readonly kind: 'leader'; readonly term: string | null }
   /** The epoch of all streams has changed. */
   | { readonly to: 'control'; readonly kind: 'epoch'; readonly epoch: string };
 

@@ -2,7 +2,8 @@
  * Publications between processes over Redis pub/sub.
  *
  * What must hold: this process's own gateway hears at once, without the way through Redis; a lost connection is made
- * anew for ever, and whoever was cut off is told to compare positions; nothing is queued while it is down.
+ * anew for ever, and whoever was cut off is told to compare with the database; nothing is queued while it is down: what was not
+ * published then, the others are told to compare, too.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -10,7 +11,7 @@ import { createClient } from 'redis';
 import { BelfryError, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Broker, BrokerHandler, Publication } from './broker.js';
-import { brokerSubject, decode, encode } from './wire.js';
+import { backAgain, brokerSubject, decode, encode } from './wire.js';
 
 type Client = ReturnType<typeof createClient>;
 
@@ -40,6 +41,9 @@ export class RedisBroker implements Broker {
         this.log.warn({ error: messageOf(error) }, 'Redis is out of reach; trying again'),
       );
     }
+    this.publisher.on('ready', () => {
+      if (this.started) this.send(backAgain);
+    });
     this.subscriber.on('ready', () => {
       if (!this.started) return;
       this.log.info('Redis is back');
@@ -75,12 +79,7 @@ export class RedisBroker implements Broker {
   publish(publications: readonly Publication[]): void {
     if (publications.length === 0) return;
     this.handler?.receive(publications);
-    if (!this.publisher.isReady) return;
-    for (const message of encode(this.origin, publications)) {
-      this.publisher
-        .publish(brokerSubject, message)
-        .catch((error: unknown) => this.log.warn({ error: messageOf(error) }, 'a message to Redis was lost'));
-    }
+    if (this.publisher.isReady) this.send(publications);
   }
 
   /** Other processes may have them. */
@@ -90,6 +89,14 @@ export class RedisBroker implements Broker {
 
   mayHaveSubscribers(): boolean {
     return true;
+  }
+
+  private send(publications: readonly Publication[]): void {
+    for (const message of encode(this.origin, publications)) {
+      this.publisher
+        .publish(brokerSubject, message)
+        .catch((error: unknown) => this.log.warn({ error: messageOf(error) }, 'a message to Redis was lost'));
+    }
   }
 
   private receive(message: string): void {

@@ -51,6 +51,10 @@ async function started(kind: 'redis' | 'nats', port: number): Promise<{ broker: 
   return { broker, ear };
 }
 
+/** Whether somebody said: compare with the database. */
+const told = (ear: Ear): boolean =>
+  ear.heard.some((publication) => publication.to === 'control' && publication.kind === 'leader');
+
 describe.each(servers)('$kind', ({ kind, port, there }) => {
   const runs = it.skipIf(!there);
   const title = (text: string) => (there ? text : `${text} (skipped: no ${kind} on 127.0.0.1:${String(port)})`);
@@ -74,26 +78,30 @@ describe.each(servers)('$kind', ({ kind, port, there }) => {
     expect(one.ear.heard).toEqual(sent);
   });
 
-  runs(title('says when it was cut off and is back'), async () => {
-    const proxy = await startProxy({ host: '127.0.0.1', port });
-    onTestFinished(() => proxy.close());
-    const { broker, ear } = await started(kind, proxy.port);
-    const other = await started(kind, port);
-    proxy.reset();
-    await expect.poll(() => ear.reconnects, { timeout: 15_000 }).toBeGreaterThan(0);
-    const marker: Publication = { to: 'badge', userId: `after ${kind} ${String(process.pid)}` };
-    await expect
-      .poll(
-        () => {
-          broker.publish([marker]);
-          return other.ear.heard.some(
-            (publication) => publication.to === 'badge' && publication.userId === marker.userId,
-          );
-        },
-        { timeout: 15_000 },
-      )
-      .toBe(true);
-  });
+  runs(
+    title('says when it was cut off and is back, to the others too: they have missed what it had to say'),
+    async () => {
+      const proxy = await startProxy({ host: '127.0.0.1', port });
+      onTestFinished(() => proxy.close());
+      const { broker, ear } = await started(kind, proxy.port);
+      const other = await started(kind, port);
+      proxy.reset();
+      await expect.poll(() => ear.reconnects, { timeout: 15_000 }).toBeGreaterThan(0);
+      const marker: Publication = { to: 'badge', userId: `after ${kind} ${String(process.pid)}` };
+      await expect
+        .poll(
+          () => {
+            broker.publish([marker]);
+            return other.ear.heard.some(
+              (publication) => publication.to === 'badge' && publication.userId === marker.userId,
+            );
+          },
+          { timeout: 15_000 },
+        )
+        .toBe(true);
+      await expect.poll(() => told(other.ear), { timeout: 15_000 }).toBe(true);
+    },
+  );
 
   it('cannot be reached: one clear error', async () => {
     const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:1` }, log);
