@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Broker, Publication } from '../../src/broker/broker.js';
 import { createBroker } from '../../src/broker/create.js';
+import type { Logger } from '../../src/log.js';
 import { startProxy } from '../support/proxy.js';
 
 const log = pino({ level: 'silent' });
@@ -42,8 +43,12 @@ class Ear {
   }
 }
 
-async function started(kind: 'redis' | 'nats', port: number): Promise<{ broker: Broker; ear: Ear }> {
-  const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:${String(port)}` }, log);
+async function started(
+  kind: 'redis' | 'nats',
+  port: number,
+  logger: Logger = log,
+): Promise<{ broker: Broker; ear: Ear }> {
+  const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:${String(port)}` }, logger);
   const ear = new Ear();
   broker.subscribe(ear);
   await broker.start();
@@ -106,5 +111,40 @@ describe.each(servers)('$kind', ({ kind, port, there }) => {
   it('cannot be reached: one clear error', async () => {
     const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:1` }, log);
     await expect(broker.start()).rejects.toMatchObject({ code: 'broker_unavailable' });
+  });
+});
+
+// NATS notices both by itself: its client pings with a deadline, and what it can't write it keeps.
+describe('redis', () => {
+  const { port, there } = servers[0];
+  const runs = it.skipIf(!there);
+  const title = (text: string) => (there ? text : `${text} (skipped: no redis on 127.0.0.1:${String(port)})`);
+  const marker: Publication = { to: 'badge', userId: `redis ${String(process.pid)}` };
+
+  runs(
+    title('gives up links that have fallen silent, also the one that is written to all the time'),
+    { timeout: 90_000 },
+    async () => {
+      const proxy = await startProxy({ host: '127.0.0.1', port });
+      onTestFinished(() => proxy.close());
+      const warnings: string[] = [];
+      const logger = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) });
+      const [one, other] = [await started('redis', proxy.port, logger), await started('redis', port)];
+      proxy.pause();
+      const givenUp = () => {
+        one.broker.publish([marker]);
+        return ['publisher', 'subscriber'].filter((link) => warnings.some((line) => line.includes(link)));
+      };
+      await expect.poll(givenUp, { timeout: 60_000, interval: 200 }).toEqual(['publisher', 'subscriber']);
+      proxy.resume();
+      await expect.poll(() => [one.ear.reconnects > 0, told(other.ear)], { timeout: 25_000 }).toEqual([true, true]);
+    },
+  );
+
+  runs(title('queues no more than so much, and tells the others that something was lost'), async () => {
+    const [one, other] = [await started('redis', port), await started('redis', port)];
+    for (let i = 0; i < 20_000; i++) one.broker.publish([marker]);
+    await expect.poll(() => told(other.ear)).toBe(true);
+    expect(other.ear.heard.filter(({ to }) => to === 'badge').length).toBeLessThan(20_000);
   });
 });
