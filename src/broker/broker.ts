@@ -47,8 +47,13 @@ export interface CounterPublication {
   /** e.g. `{"post_id":"456","likes_count":8}`; `user_id` is added from `actorId`. */
   readonly data: Readonly<Record<string, unknown>>;
   readonly actorId: string | null;
-  /** Which counter it is: source and object, since a channel may hear of many. Absent from a relay of an older version. */
+  /** Which counter it is (`counterName`), since a channel may hear of many. Absent from a relay of an older version. */
   readonly counter?: string;
+}
+
+/** What publications call the counter of a source for an object. */
+export function counterName(source: string, objectId: string): string {
+  return `${source} ${objectId}`;
 }
 
 /** An announcement: to every session; it has no `seq`. */
@@ -73,8 +78,11 @@ export type ControlPublication =
       readonly reason: string;
       readonly userIds: readonly string[] | null;
     }
-  /** Another relay leads: what the one before it had stored may not have been published. */
-  | { readonly to: 'control'; readonly kind: 'leader'; readonly term: string }
+  /**
+   * Another relay leads: what the one before it had stored may not have been published. `term` null: so it may be with what
+   * a process had to say that was cut off from the broker.
+   */
+  | { readonly to: 'control'; readonly kind: 'leader'; readonly term: string | null }
   /** The epoch of all streams has changed. */
   | { readonly to: 'control'; readonly kind: 'epoch'; readonly epoch: string };
 

@@ -10,7 +10,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { BelfryError, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Broker, BrokerHandler, Publication } from './broker.js';
-import { brokerSubject, decode, encode } from './wire.js';
+import { backAgain, brokerSubject, decode, encode } from './wire.js';
 
 export class NatsBroker implements Broker {
   readonly kind = 'nats';
@@ -70,8 +70,7 @@ export class NatsBroker implements Broker {
     this.handler?.receive(publications);
     const { connection } = this;
     // While it is cut off the library would queue without a bound; positions catch what is not sent.
-    if (connection === null || connection.isClosed() || this.cutOff) return;
-    for (const message of encode(this.origin, publications)) connection.publish(brokerSubject, message);
+    if (connection !== null && !this.cutOff) this.send(connection, publications);
   }
 
   /** Other processes may have them. */
@@ -83,6 +82,11 @@ export class NatsBroker implements Broker {
     return true;
   }
 
+  private send(connection: NatsConnection, publications: readonly Publication[]): void {
+    if (connection.isClosed()) return;
+    for (const message of encode(this.origin, publications)) connection.publish(brokerSubject, message);
+  }
+
   private async watch(connection: NatsConnection): Promise<void> {
     for await (const status of connection.status()) {
       if (status.type === 'disconnect') {
@@ -92,6 +96,7 @@ export class NatsBroker implements Broker {
         this.cutOff = false;
         this.log.info('NATS is back');
         this.handler?.reconnected();
+        this.send(connection, backAgain);
       }
     }
   }

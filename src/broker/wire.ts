@@ -11,6 +11,9 @@ export const brokerSubject = 'belfry.publications';
 /** NATS carries 1 MB a message unless told otherwise. */
 const maxBytes = 512 * 1024;
 
+/** What a process says that could not publish for a while: the others have missed what it had to say. */
+export const backAgain: readonly Publication[] = [{ to: 'control', kind: 'leader', term: null }];
+
 /** Messages that together hold the publications, in order; `origin` tells a process what came from itself. */
 export function* encode(origin: string, publications: readonly Publication[]): Generator<string> {
   const head = `{"origin":${JSON.stringify(origin)},"publications":[`;

@@ -1,24 +1,29 @@
 /**
- * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed.
+ * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed, and every minute, for
+ * that it has changed may not have been heard.
  *
  * What must hold: one query at a time, in the order of the requests (together.ts), so that an older answer never replaces a
- * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can.
+ * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can; from the turn in
+ * which a change is told to its answer, everybody it names is hidden from each other: what follows in that turn may be of theirs.
  */
 
 import type { Inbox } from '../inbox/types.js';
-import type { People, PersonHub } from './people.js';
+import type { Blocked, People, PersonHub } from './people.js';
 import { Together } from './together.js';
 
 export interface BlocksOwner {
   readonly inbox: Inbox;
   readonly people: People;
   readonly configured: boolean;
-  /** The relations of a person have changed. */
+  /** `hub.blocks` is another: the person's sockets may belong into other topics. */
+  place(hub: PersonHub): void;
+  /** The relations of a person have changed, and are known. */
   changed(hub: PersonHub): void;
   failed(what: string, error: unknown): void;
 }
 
 const retryMs = 1000;
+const everyMs = 60_000;
 /** People per query. */
 const peopleAtOnce = 1000;
 /** Questions, each for some people, that are answered together. */
@@ -29,7 +34,10 @@ const nobody: ReadonlySet<string> = new Set();
 export class Blocks {
   readonly #relations: Together<readonly string[], Relations>;
   readonly #retries = new Set<string>();
+  /** Numbers the questions in their order. */
+  #asked = 0;
   #timer: NodeJS.Timeout | null = null;
+  #minute: NodeJS.Timeout | null = null;
   #stopped = false;
 
   constructor(private readonly owner: BlocksOwner) {
@@ -44,6 +52,13 @@ export class Blocks {
     }, listsAtOnce);
   }
 
+  start(): void {
+    if (!this.owner.configured) return;
+    this.#minute = setInterval(() => {
+      this.loadAll().catch((error: unknown) => this.owner.failed('block relations', error));
+    }, everyMs);
+  }
+
   /** Whether the hub's relations must be loaded before anything is sent. */
   needed(hub: PersonHub): boolean {
     return this.owner.configured && !hub.blocksKnown;
@@ -52,23 +67,49 @@ export class Blocks {
   /** Resolves when the relations of all these are known; rejects when they cannot be had. */
   async load(hubs: readonly PersonHub[]): Promise<void> {
     if (hubs.length === 0) return;
+    const asked = ++this.#asked;
     const found = await this.#relations.ask(hubs.map(({ userId }) => userId));
-    for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody);
+    for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody, asked);
   }
 
-  /** Loads anew those of these people who are connected. */
-  reload(userIds: Iterable<string>): void {
+  /** Everybody's again, page by page, so that whoever joins waits for one of them at most; rejects likewise. */
+  async loadAll(): Promise<void> {
     if (!this.owner.configured) return;
-    const hubs = [...userIds].flatMap((userId) => this.owner.people.hubs.get(userId) ?? []);
-    this.load(hubs).catch((error: unknown) => {
-      this.owner.failed('block relations', error);
-      this.retry(hubs);
-    });
+    const hubs = [...this.owner.people.hubs.values()].filter(({ blocksKnown }) => blocksKnown);
+    for (let from = 0; from < hubs.length && !this.#stopped; from += peopleAtOnce)
+      await this.load(hubs.slice(from, from + peopleAtOnce));
+  }
+
+  /** Whom these people block, or are blocked by, has changed. */
+  change(userIds: readonly string[]): void {
+    if (!this.owner.configured) return;
+    const perhaps = new Set(userIds);
+    for (const hub of this.connected(perhaps)) {
+      const before = hub.blocks instanceof Doubted ? hub.blocks : null;
+      const known = before === null ? hub.blocks : before.known;
+      const all = before === null ? perhaps : new Set([...before.perhaps, ...perhaps]);
+      hub.blocks = new Doubted(hub.userId, known, all, this.#asked + 1);
+      this.owner.place(hub);
+    }
+    this.reload(perhaps);
   }
 
   stop(): void {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#minute !== null) clearInterval(this.#minute);
+  }
+
+  private connected(userIds: Iterable<string>): PersonHub[] {
+    return [...userIds].flatMap((userId) => this.owner.people.hubs.get(userId) ?? []);
+  }
+
+  private reload(userIds: Iterable<string>): void {
+    const hubs = this.connected(userIds);
+    this.load(hubs).catch((error: unknown) => {
+      this.owner.failed('block relations', error);
+      this.retry(hubs);
+    });
   }
 
   private retry(hubs: readonly PersonHub[]): void {
@@ -82,10 +123,39 @@ export class Blocks {
     }, retryMs);
   }
 
-  private apply(hub: PersonHub, blocks: ReadonlySet<string>): void {
-    const changed = hub.blocksKnown;
-    hub.blocks = blocks.size > 0 ? blocks : null;
+  private apply(hub: PersonHub, blocks: ReadonlySet<string>, asked: number): void {
+    const { blocks: before, blocksKnown: wasKnown } = hub;
+    const known = blocks.size > 0 ? blocks : null;
+    const doubt = before instanceof Doubted && asked < before.until;
+    hub.blocks = doubt ? new Doubted(hub.userId, known, before.perhaps, before.until) : known;
     hub.blocksKnown = true;
-    if (changed) this.owner.changed(hub);
+    if (!wasKnown || doubt || sameBlocked(before, known)) return;
+    this.owner.place(hub);
+    this.owner.changed(hub);
+  }
+}
+
+/** Never after a change that was told: whatever else hangs on a block must be looked at then. */
+function sameBlocked(before: Blocked | null, now: ReadonlySet<string> | null): boolean {
+  if (before === null || now === null) return before === now;
+  return !(before instanceof Doubted) && before.size === now.size && [...now].every((userId) => before.has(userId));
+}
+
+/** A change was told and is not loaded yet: whom it names counts as blocked. Many people share one set of names. */
+class Doubted implements Blocked {
+  constructor(
+    private readonly self: string,
+    readonly known: Blocked | null,
+    readonly perhaps: ReadonlySet<string>,
+    /** The question that settles it. */
+    readonly until: number,
+  ) {}
+
+  get size(): number {
+    return this.perhaps.size + (this.known?.size ?? 0);
+  }
+
+  has(userId: string): boolean {
+    return this.known?.has(userId) === true || (this.perhaps.has(userId) && userId !== this.self);
   }
 }

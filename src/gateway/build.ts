@@ -19,6 +19,7 @@ import { People } from './people.js';
 import { Presence } from './presence.js';
 import { isOutage } from './problem.js';
 import { Recheck } from './recheck.js';
+import { Repair } from './repair.js';
 import type { Session } from './session.js';
 import { Sessions } from './sessions.js';
 import { Together } from './together.js';
@@ -84,17 +85,21 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     inbox,
     people,
     configured: config.blocks !== null,
-    changed: (hub) => {
+    place: (hub) => {
       for (const session of hub.sessions) {
         channels.placeAll(session);
         channels.placeImplicit(session);
       }
-      recheck.sessions(hub.sessions);
     },
+    changed: (hub) => recheck.sessions(hub.sessions),
     failed,
   });
   const badges = new Badges({ inbox, people, asked: () => metrics.badgeQueries.inc(), pushed, failed });
   const coalescer = new Coalescer((publication) => channels.count(publication));
+  const repair = new Repair({
+    ...{ store, people, channels, blocks, recheck, badges, failed },
+    count: (publication) => coalescer.add(publication),
+  });
 
   /** A session leaves everything it is in. */
   function leave(session: Session): void {
@@ -139,6 +144,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
       coalescer,
       presence,
       recheck,
+      repair,
       recoveries,
       channelRecoveries,
       sweepOwner,

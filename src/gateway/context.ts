@@ -15,6 +15,7 @@ import type { Addresses } from './limits.js';
 import type { People, PersonHub } from './people.js';
 import type { Presence } from './presence.js';
 import type { Recheck } from './recheck.js';
+import type { Repair } from './repair.js';
 import type { Sessions } from './sessions.js';
 import type { SweepOwner } from './sweep.js';
 import type { Together } from './together.js';
@@ -52,6 +53,7 @@ export interface Context {
   readonly coalescer: Coalescer;
   readonly presence: Presence;
   readonly recheck: Recheck;
+  readonly repair: Repair;
   /** Recoveries of people and channels, asked for together. */
   readonly recoveries: Together<JoinRequest, Recovery>;
   readonly channelRecoveries: Together<ChannelRequest, ChannelRecovery>;

@@ -3,6 +3,7 @@
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 import { errorCodes, type ErrorCode } from '../protocol/codes.js';
 import type { AuthOk, PersonalPush, RequestId } from '../protocol/frames.js';
+import type { Blocked } from './people.js';
 
 export function okFrame(id: RequestId, ok: unknown): string {
   return JSON.stringify({ id, ok });
@@ -25,7 +26,7 @@ export function pushFrame(event: PersonalPush['event'], data: Readonly<Record<st
  * A logged event for somebody with these block relations. Where nothing may be seen of it, a `hidden` event stands in its
  * place, so that offsets stay dense and nobody takes it for a loss.
  */
-export function frameFor(publication: ChannelPublication, blocks: ReadonlySet<string> | null): string {
+export function frameFor(publication: ChannelPublication, blocks: Blocked | null): string {
   const { channel, event, offset, actorId, data } = publication;
   if (actorId !== null && blocks?.has(actorId) === true) return withoutActor(publication);
   return JSON.stringify({ event, channel, offset, data });

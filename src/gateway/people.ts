@@ -26,11 +26,14 @@ export interface PersonHub {
   /** Sessions that are not live yet. */
   joining: number;
   /** Everybody whom this person blocks or is blocked by; null: nobody. */
-  blocks: ReadonlySet<string> | null;
+  blocks: Blocked | null;
   blocksKnown: boolean;
   /** Answers that belong behind a position of the stream. */
   waiting: Waiting[] | null;
 }
+
+/** People who are hidden from somebody. */
+export type Blocked = Pick<ReadonlySet<string>, 'has' | 'size'>;
 
 interface Waiting {
   readonly seq: number;

@@ -37,6 +37,7 @@ export class Receiver implements BrokerHandler {
 
   reconnected(): void {
     this.restart.sweep();
+    this.context.repair.wanted();
   }
 
   hasSessions(userId: string): boolean {
@@ -49,7 +50,7 @@ export class Receiver implements BrokerHandler {
   }
 
   private one(publication: Publication): void {
-    const { people, badges, channels, coalescer } = this.context;
+    const { people, badges, channels, coalescer, repair } = this.context;
     switch (publication.to) {
       case 'user':
         return people.receive(publication);
@@ -57,10 +58,12 @@ export class Receiver implements BrokerHandler {
         return badges.touch(publication.userId, publication.onlyRises);
       case 'channel':
         coalescer.supersede(publication);
+        repair.told(publication);
         return channels.receive(publication);
       case 'counter':
-        if (this.hasSubscribers(publication.channel)) coalescer.add(publication);
-        return;
+        if (!this.hasSubscribers(publication.channel)) return;
+        repair.told(publication);
+        return coalescer.add(publication);
       case 'everyone':
         return this.announce(publication.frame);
       case 'control':
@@ -70,7 +73,7 @@ export class Receiver implements BrokerHandler {
 
   private announce(frame: string): void {
     const { metrics, people, badges } = this.context;
-    this.announcements.add(frame);
+    if (!this.announcements.add(frame)) return;
     this.context.channels.tellAll(frame);
     metrics.pushes.inc({ kind: 'announcement' }, people.hubs.size);
     for (const userId of people.hubs.keys()) badges.touch(userId);
@@ -86,13 +89,13 @@ export class Receiver implements BrokerHandler {
       case 'revokeSession':
         return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
       case 'blocks':
-        return blocks.reload(publication.userIds);
+        return blocks.change(publication.userIds);
       case 'recheck':
         return recheck.sources(publication.sources);
       case 'resync':
         return this.resync(publication.reason, publication.userIds);
       case 'leader':
-        return this.restart.sweep();
+        return this.reconnected();
       case 'epoch':
         log.info({ epoch: publication.epoch }, 'the epoch of all streams has changed: every session resumes');
         // Not within this page: the `resync` that comes with it is still to be told.

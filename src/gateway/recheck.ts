@@ -43,9 +43,7 @@ export class Recheck {
   }
 
   start(): void {
-    this.#minute = setInterval(() => {
-      for (const rounds of this.#all) rounds.want('all', 0);
-    }, everyMs);
+    this.#minute = setInterval(() => this.everything(0), everyMs);
   }
 
   stop(): void {
@@ -68,6 +66,11 @@ export class Recheck {
   /** A subscription begins: it is asked for again if something changed since the mark, when rounds did not know of it yet. */
   joined({ session, hub }: Subscription, mark: number): void {
     if (this.mark(hub.kind) !== mark) this.#kinds.get(hub.kind)?.want([session]);
+  }
+
+  /** What changed may not have been told. */
+  everything(delayMs = spacingMs): void {
+    for (const rounds of this.#all) rounds.want('all', delayMs);
   }
 
   /** Something about these people changed: a block, a new token. */

@@ -26,6 +26,7 @@ import { Listeners, type Front } from './listeners.js';
 import { clientAddress, Connects, type AddressUse } from './limits.js';
 import { Ops } from './ops.js';
 import { Receiver } from './receive.js';
+import { Revocations } from './revocations.js';
 import { routes } from './routes.js';
 import type { Session, SocketData } from './session.js';
 import { Sweep } from './sweep.js';
@@ -71,6 +72,8 @@ export class Gateway {
   readonly #ops: Ops;
   readonly #http: Http;
   readonly #receiver: Receiver;
+  readonly #announcements: Announcements;
+  readonly #revocations: Revocations;
   readonly #listeners: Listeners;
   readonly #connects: Connects;
   #state: 'starting' | 'ready' | 'draining' | 'stopped' = 'starting';
@@ -81,10 +84,14 @@ export class Gateway {
     this.#listeners = new Listeners(options.config.server, (front) => this.equip(front));
     this.context = build(options, this.#listeners, randomBytes(6).toString('base64url') + '-');
     this.#connects = new Connects(options.config.limits);
-    const announcements = new Announcements();
-    this.sweep = new Sweep(this.context.sweepOwner);
-    this.#ops = new Ops(this.context, new Auth(this.context, announcements));
-    this.#receiver = new Receiver(this.context, announcements, {
+    this.#announcements = new Announcements({
+      inbox: options.inbox,
+      tell: (frame) => this.#receiver.receive([{ to: 'everyone', frame }]),
+    });
+    this.#revocations = new Revocations(this.context);
+    this.sweep = new Sweep(this.context.sweepOwner, this.#announcements, this.#revocations);
+    this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
+    this.#receiver = new Receiver(this.context, this.#announcements, {
       resumeAll: () => void this.closeAll(defaultGraceMs),
       sweep: () => void this.sweep.run(),
     });
@@ -106,11 +113,14 @@ export class Gateway {
     const { context } = this;
     const heads = await context.inbox.heads([], [CHANNEL_ALL]);
     context.channels.begin(context.channels.all, heads.channels.get(CHANNEL_ALL) ?? 0);
+    this.#announcements.begin(heads.announcement);
+    this.#revocations.begin(heads.revocation);
     await context.extensions?.start();
     this.options.broker.subscribe(this.#receiver);
     const port = await this.#listeners.start();
     context.sessions.start();
     context.recheck.start();
+    context.blocks.start();
     this.sweep.start();
     context.badges.start();
     this.#idleAddresses = setInterval(() => context.addresses.forgetIdle(Date.now()), 10_000);
@@ -147,9 +157,9 @@ export class Gateway {
   }
 
   private stopParts(): void {
-    const { sessions, recheck, badges, blocks, coalescer, presence, people, channels } = this.context;
+    const { sessions, recheck, repair, badges, blocks, coalescer, presence, people, channels } = this.context;
     coalescer.stop();
-    for (const part of [sessions, recheck, badges, blocks, presence, people.gaps, channels.gaps, this.sweep])
+    for (const part of [sessions, recheck, repair, badges, blocks, presence, people.gaps, channels.gaps, this.sweep])
       part.stop();
     if (this.#idleAddresses !== null) clearInterval(this.#idleAddresses);
   }

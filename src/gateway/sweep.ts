@@ -1,14 +1,17 @@
 /**
- * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres.
+ * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so is what was announced
+ * and revoked.
  *
  * What must hold: only streams of connected people and open channels are asked for, at most a thousand of each per statement; a stream is
  * repaired only if it is still behind a moment later, for what was just committed is just being published; a stream that is
  * ahead of Postgres (a restore) makes its sockets resume.
  */
 
-import type { Inbox } from '../inbox/types.js';
+import type { Heads, Inbox } from '../inbox/types.js';
+import type { Announcements } from './announcements.js';
 import type { ChannelHubs } from './channels.js';
 import type { People } from './people.js';
+import type { Revocations } from './revocations.js';
 
 export interface SweepOwner {
   readonly inbox: Inbox;
@@ -27,7 +30,11 @@ export class Sweep {
   #secondLook: NodeJS.Timeout | null = null;
   #running: Promise<void> | null = null;
 
-  constructor(private readonly owner: SweepOwner) {}
+  constructor(
+    private readonly owner: SweepOwner,
+    private readonly announcements: Announcements,
+    private readonly revocations: Revocations,
+  ) {}
 
   start(): void {
     this.#timer = setInterval(() => void this.run(), everyMs);
@@ -49,19 +56,23 @@ export class Sweep {
   private async sweep(): Promise<void> {
     const { people, channels, inbox } = this.owner;
     const found = { people: new Found(people.hubs), channels: new Found(channels.hubs) };
+    let heads: Heads | null = null;
     try {
       for (let from = 0; from < found.people.size || from < found.channels.size; from += streamsAtOnce) {
         const page = [found.people.page(from), found.channels.page(from)] as const;
-        const heads = await inbox.heads(...page);
+        heads = await inbox.heads(...page);
         found.people.compare(heads.people);
         found.channels.compare(heads.channels);
       }
       for (const userId of found.people.ahead) this.resume(userId);
-      if (found.people.behind.size + found.channels.behind.size === 0) return;
-      this.#secondLook ??= setTimeout(() => {
-        this.#secondLook = null;
-        this.repair(found.people.behind, found.channels.behind);
-      }, secondLookMs);
+      if (found.people.behind.size + found.channels.behind.size > 0)
+        this.#secondLook ??= setTimeout(() => {
+          this.#secondLook = null;
+          this.repair(found.people.behind, found.channels.behind);
+        }, secondLookMs);
+      if (heads === null) return;
+      await this.revocations.catchUp(heads.revocation);
+      await this.announcements.catchUp(heads.announcement);
     } catch (error) {
       this.owner.failed('sweep', error);
     }

@@ -1,7 +1,8 @@
 /** Channel streams for the gateway: recovery, counters, and events that clients publish, over Postgres. */
 
 import type pg from 'pg';
-import type { ChannelPublication } from '../broker/broker.js';
+import { counterName } from '../broker/broker.js';
+import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 import { parseChannel } from '../config.js';
 import type { Config, Source } from '../config.js';
 import { BelfryError } from '../errors.js';
@@ -81,6 +82,21 @@ export class PostgresChannels implements Channels {
     const events = new Map<string, ChannelPublication[]>([...positions.keys()].map((channel) => [channel, []]));
     for (const row of result.rows) events.get(row.channel)?.push(publicationOf(row));
     return events;
+  }
+
+  async counters(channels: readonly string[]): Promise<CounterPublication[]> {
+    const asked = channels.flatMap((channel) => this.countersOf(channel).map((one) => ({ ...one, channel })));
+    if (asked.length === 0) return [];
+    const result = await this.pool.query<{ count: number }>(
+      `select coalesce(c.count, 0)::float8 as count from unnest($1::text[], $2::text[]) with ordinality w(source, object_id, n)
+         left join belfry.counter c on c.source = w.source and c.object_id = w.object_id order by w.n`,
+      [asked.map(({ source }) => source.name), asked.map(({ id }) => id)],
+    );
+    return asked.flatMap(({ source: { name, counter, object }, id, channel }, i) => {
+      if (counter === null || object === null) return [];
+      const data = { [`${object.kind}_id`]: id, [counter.field]: result.rows[i]?.count ?? 0 };
+      return [{ to: 'counter', channel, event: counter.event, data, actorId: null, counter: counterName(name, id) }];
+    });
   }
 
   async append(

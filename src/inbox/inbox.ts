@@ -29,6 +29,7 @@ import type {
   Preference,
   RecoverRequest,
   Recovery,
+  Revocation,
   StreamFrame,
 } from './types.js';
 
@@ -59,19 +60,25 @@ export class PostgresInbox implements Inbox {
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
-    const result = await this.pool.query<{ user_id: string | null; channel: string | null; position: string }>(
-      `select user_id, null as channel, seq::text as position from belfry.head where user_id = any($1)
+    const result = await this.pool.query<{ of: keyof Heads; key: string; position: string }>(
+      `select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
        union all
-       select null, channel, "offset"::text from belfry.channel_head where channel = any($2)`,
+       select 'channels', channel, "offset"::text from belfry.channel_head where channel = any($2)
+       union all
+       select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement
+       union all
+       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation`,
       [userIds, channels],
     );
     const heads = {
       people: new Map(userIds.map((id) => [id, 0])),
       channels: new Map(channels.map((channel) => [channel, 0])),
+      announcement: 0,
+      revocation: 0,
     };
-    for (const { user_id, channel, position } of result.rows) {
-      if (user_id !== null) heads.people.set(user_id, Number(position));
-      if (channel !== null) heads.channels.set(channel, Number(position));
+    for (const { of, key, position } of result.rows) {
+      if (of === 'people' || of === 'channels') heads[of].set(key, Number(position));
+      else heads[of] = Number(position);
     }
     return heads;
   }
@@ -81,6 +88,20 @@ export class PostgresInbox implements Inbox {
     return await this.reader.inSnapshot((client) =>
       this.reader.changes(client, readable, [...positions.keys()], [...positions.values()], maxReplay),
     );
+  }
+
+  async announcementsAfter(id: number): Promise<{ id: number; frame: string }[]> {
+    return await this.reader.announcementsAfter(this.pool, id);
+  }
+
+  async revokedAfter(id: number): Promise<Revocation[]> {
+    const result = await this.pool.query<Revocation>(
+      `select id::float8 as id, user_id as "userId", session,
+              (extract(epoch from clock_timestamp() - at) * 1000)::float8 as "ageMs"
+         from belfry.revocation where id > $1 order by id limit 1000`,
+      [id],
+    );
+    return result.rows;
   }
 
   async badges(userIds: readonly string[]): Promise<Map<string, Badge>> {

@@ -16,6 +16,8 @@ export const pruneRows = 500;
 
 /** What was measured is of use for as long as somebody asks why it was slow just now. */
 const mostTracesMs = 86_400_000;
+/** A gateway that could not reach Postgres carries out what was revoked when it can again. */
+const revocationsMs = 86_400_000;
 
 export interface PruneCounts {
   notifications: number;
@@ -26,6 +28,7 @@ export interface PruneCounts {
   held: number;
   wide_events: number;
   traces: number;
+  revocations: number;
 }
 
 /** Prunes everything that is due; `between` is awaited after each statement, and ends it by giving false. */
@@ -43,6 +46,7 @@ export async function prune(
     held: 0,
     wide_events: 0,
     traces: 0,
+    revocations: 0,
   };
   const inboxMs = Math.max(retention.inboxMs, retention.outboxMs);
   const tracesMs = Math.min(mostTracesMs, retention.outboxMs);
@@ -54,6 +58,7 @@ export async function prune(
     ['wide_events', 'fanout_job', 'done_at', inboxMs],
     ['traces', 'batch_trace', 'at', tracesMs],
     ['traces', 'push_trace', 'at', tracesMs],
+    ['revocations', 'revocation', 'at', revocationsMs],
   ] as const;
   for (const [name, table, column, keptMs] of logs) {
     const more = async (): Promise<boolean> => {

@@ -197,6 +197,18 @@ export async function storeBatch(
   }
 }
 
+/** What gateways look up that no message reaches. To be called in the transaction of the batch. */
+export async function storeRevocations(
+  client: pg.ClientBase,
+  { revoked, revokedSessions }: { readonly revoked: readonly string[]; readonly revokedSessions: readonly string[] },
+): Promise<void> {
+  await client.query(
+    `insert into belfry.revocation (user_id, session)
+     select u, null from unnest($1::text[]) u union all select null, s from unnest($2::text[]) s`,
+    [revoked, revokedSessions],
+  );
+}
+
 interface Position {
   /** Index of the stream among the steps, from 1 as SQL counts. */
   readonly head: number;

@@ -1,6 +1,6 @@
 /** What the gateway may ask of inboxes and channel streams. Implemented by inbox.ts and channels.ts over Postgres. */
 
-import type { ChannelPublication, Publication } from '../broker/broker.js';
+import type { ChannelPublication, CounterPublication, Publication } from '../broker/broker.js';
 
 /** A push of a person's stream as it stands now: `frame` is JSON text (CONTRACT §5). */
 export interface StreamFrame {
@@ -76,6 +76,18 @@ export type Preference = 'on' | 'off' | 'following';
 export interface Heads {
   readonly people: Map<string, number>;
   readonly channels: Map<string, number>;
+  /** The highest id of an announcement and of a revocation; 0 without any. */
+  readonly announcement: number;
+  readonly revocation: number;
+}
+
+/** Of a person or of one session. */
+export interface Revocation {
+  readonly id: number;
+  readonly userId: string | null;
+  readonly session: string | null;
+  /** How long ago it was stored, by the clock of Postgres. */
+  readonly ageMs: number;
 }
 
 export interface Inbox {
@@ -87,6 +99,10 @@ export interface Inbox {
   heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads>;
   /** Present forms after a position, per person, ascending; at most 500 each. One statement. */
   framesAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, StreamFrame[]>>;
+  /** The newest hundred announcements with a higher id, oldest first. */
+  announcementsAfter(id: number): Promise<{ readonly id: number; readonly frame: string }[]>;
+  /** Revocations with a higher id, ascending; at most 1000. */
+  revokedAfter(id: number): Promise<Revocation[]>;
   badges(userIds: readonly string[]): Promise<Map<string, Badge>>;
   list(userId: string, query: ListQuery): Promise<ListPage>;
   /** Commits, then the caller publishes `publications`. `exceptSession` is copied into them. */
@@ -115,6 +131,8 @@ export interface Channels {
   recover(channel: string, offset: number | null, epoch: string | null): Promise<ChannelRecovery>;
   /** Events after a position, per channel, ascending; at most 500 each. One statement. */
   eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>>;
+  /** The present value of every counter of these channels, as it is told. One statement. */
+  counters(channels: readonly string[]): Promise<CounterPublication[]>;
   /** Logs an event that a client published. Commits, then the caller publishes the result. */
   append(
     channel: string,

@@ -11,7 +11,7 @@ import { nowMs } from '../clock.js';
 import type { Config, Source } from '../config.js';
 import { BelfryError, messageOf } from '../errors.js';
 import { Messages } from '../inbox/messages.js';
-import { storeBatch, StaleFacts } from '../inbox/store.js';
+import { storeBatch, storeRevocations, StaleFacts } from '../inbox/store.js';
 import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js';
 import { emptyBatch } from '../inbox/store.js';
 import { Aggregation } from '../rules/aggregate.js';
@@ -139,11 +139,13 @@ export class BatchProcessor {
   ): Promise<BatchOutcome> {
     await connections.plans.expect(prepared.events.length);
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
+    const revokes = plan.revoked.length + plan.revokedSessions.length > 0;
     const also = async (client: pg.ClientBase): Promise<void> => {
       if (wide.length > 0) await this.wide.open(client, wide, prepared.rows);
+      if (revokes) await storeRevocations(client, plan);
       await prepared.also?.(client);
     };
-    const plain = wide.length === 0 && prepared.also === undefined;
+    const plain = wide.length === 0 && !revokes && prepared.also === undefined;
     const outcome = await this.store(connections, term, { ...prepared, plan }, cursor, null, plain ? null : also);
     return { ...outcome, wide: wide.length };
   }

@@ -4,13 +4,14 @@
  */
 
 import { compareText } from '../arrays.js';
+import { counterName } from '../broker/broker.js';
 import type { Aggregation as GroupRule } from '../config.js';
 import type { Batch, CursorStep, LoggedEvent, Verdict } from '../inbox/store.js';
 import { Aggregation } from '../rules/aggregate.js';
 import { HOLD_MS } from '../rules/event.js';
 import { directedKey, suppressedBy, threadKey } from '../rules/privacy.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
-import { counterKey, counterName } from './group-facts.js';
+import { counterKey } from './group-facts.js';
 import type { LoadedGroups } from './group-facts.js';
 import type { ChannelNote, Plan } from './plan.js';
 import { deliveryOf } from './questions.js';

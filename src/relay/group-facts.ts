@@ -40,11 +40,6 @@ export function counterKey(source: string, objectId: string): string {
   return `${source}\0${objectId}`;
 }
 
-/** What the publications of a counter call it. */
-export function counterName(source: string, objectId: string): string {
-  return `${source} ${objectId}`;
-}
-
 type GroupRow = readonly [
   id: string,
   seq: number,

@@ -1,10 +1,10 @@
 /** What a stored batch says to the gateways, in the order in which it must be heard. */
 
+import { counterName } from '../broker/broker.js';
 import type { Broker, Publication } from '../broker/broker.js';
 import { announcementFrame, notificationFrame, withdrawnFrame } from '../inbox/render.js';
 import type { Messages } from '../inbox/messages.js';
 import type { StoredBatch } from '../inbox/store.js';
-import { counterName } from './group-facts.js';
 import type { MayRead } from './may-read.js';
 import type { CounterMove, Plan } from './plan.js';
 

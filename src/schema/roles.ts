@@ -40,6 +40,7 @@ const readableColumns: Readonly<Record<string, readonly string[]>> = {
   head: ['seq'],
   notification: ['id', 'type', 'state', 'withdrawn', 'first_at', 'last_at', 'pushed_at', 'due_at'],
   verdict: ['id', 'at', 'rule'],
+  revocation: ['id', 'at'],
   push_trace: ['at', 'since', 'gateway', 'sockets', 'left_out'],
 };
 

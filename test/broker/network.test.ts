@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Broker, Publication } from '../../src/broker/broker.js';
 import { createBroker } from '../../src/broker/create.js';
+import type { Logger } from '../../src/log.js';
 import { startProxy } from '../support/proxy.js';
 
 const log = pino({ level: 'silent' });
@@ -42,14 +43,22 @@ class Ear {
   }
 }
 
-async function started(kind: 'redis' | 'nats', port: number): Promise<{ broker: Broker; ear: Ear }> {
-  const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:${String(port)}` }, log);
+async function started(
+  kind: 'redis' | 'nats',
+  port: number,
+  logger: Logger = log,
+): Promise<{ broker: Broker; ear: Ear }> {
+  const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:${String(port)}` }, logger);
   const ear = new Ear();
   broker.subscribe(ear);
   await broker.start();
   onTestFinished(() => broker.stop());
   return { broker, ear };
 }
+
+/** Whether somebody said: compare with the database. */
+const told = (ear: Ear): boolean =>
+  ear.heard.some((publication) => publication.to === 'control' && publication.kind === 'leader');
 
 describe.each(servers)('$kind', ({ kind, port, there }) => {
   const runs = it.skipIf(!there);
@@ -74,29 +83,68 @@ describe.each(servers)('$kind', ({ kind, port, there }) => {
     expect(one.ear.heard).toEqual(sent);
   });
 
-  runs(title('says when it was cut off and is back'), async () => {
-    const proxy = await startProxy({ host: '127.0.0.1', port });
-    onTestFinished(() => proxy.close());
-    const { broker, ear } = await started(kind, proxy.port);
-    const other = await started(kind, port);
-    proxy.reset();
-    await expect.poll(() => ear.reconnects, { timeout: 15_000 }).toBeGreaterThan(0);
-    const marker: Publication = { to: 'badge', userId: `after ${kind} ${String(process.pid)}` };
-    await expect
-      .poll(
-        () => {
-          broker.publish([marker]);
-          return other.ear.heard.some(
-            (publication) => publication.to === 'badge' && publication.userId === marker.userId,
-          );
-        },
-        { timeout: 15_000 },
-      )
-      .toBe(true);
-  });
+  runs(
+    title('says when it was cut off and is back, to the others too: they have missed what it had to say'),
+    async () => {
+      const proxy = await startProxy({ host: '127.0.0.1', port });
+      onTestFinished(() => proxy.close());
+      const { broker, ear } = await started(kind, proxy.port);
+      const other = await started(kind, port);
+      proxy.reset();
+      await expect.poll(() => ear.reconnects, { timeout: 15_000 }).toBeGreaterThan(0);
+      const marker: Publication = { to: 'badge', userId: `after ${kind} ${String(process.pid)}` };
+      await expect
+        .poll(
+          () => {
+            broker.publish([marker]);
+            return other.ear.heard.some(
+              (publication) => publication.to === 'badge' && publication.userId === marker.userId,
+            );
+          },
+          { timeout: 15_000 },
+        )
+        .toBe(true);
+      await expect.poll(() => told(other.ear), { timeout: 15_000 }).toBe(true);
+    },
+  );
 
   it('cannot be reached: one clear error', async () => {
     const broker = await createBroker({ kind, url: `${kind}://127.0.0.1:1` }, log);
     await expect(broker.start()).rejects.toMatchObject({ code: 'broker_unavailable' });
+  });
+});
+
+// NATS notices both by itself: its client pings with a deadline, and what it can't write it keeps.
+describe('redis', () => {
+  const { port, there } = servers[0];
+  const runs = it.skipIf(!there);
+  const title = (text: string) => (there ? text : `${text} (skipped: no redis on 127.0.0.1:${String(port)})`);
+  const marker: Publication = { to: 'badge', userId: `redis ${String(process.pid)}` };
+
+  runs(
+    title('gives up links that have fallen silent, also the one that is written to all the time'),
+    { timeout: 90_000 },
+    async () => {
+      const proxy = await startProxy({ host: '127.0.0.1', port });
+      onTestFinished(() => proxy.close());
+      const warnings: string[] = [];
+      const logger = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) });
+      const [one, other] = [await started('redis', proxy.port, logger), await started('redis', port)];
+      proxy.pause();
+      const givenUp = () => {
+        one.broker.publish([marker]);
+        return ['publisher', 'subscriber'].filter((link) => warnings.some((line) => line.includes(link)));
+      };
+      await expect.poll(givenUp, { timeout: 60_000, interval: 200 }).toEqual(['publisher', 'subscriber']);
+      proxy.resume();
+      await expect.poll(() => [one.ear.reconnects > 0, told(other.ear)], { timeout: 25_000 }).toEqual([true, true]);
+    },
+  );
+
+  runs(title('queues no more than so much, and tells the others that something was lost'), async () => {
+    const [one, other] = [await started('redis', port), await started('redis', port)];
+    for (let i = 0; i < 20_000; i++) one.broker.publish([marker]);
+    await expect.poll(() => told(other.ear)).toBe(true);
+    expect(other.ear.heard.filter(({ to }) => to === 'badge').length).toBeLessThan(20_000);
   });
 });

@@ -365,6 +365,43 @@ describe('fan-out', () => {
     expect(await client.push('x')).toMatchObject({ offset: 3, data: { by: eve } });
   });
 
+  it('hides somebody just blocked from what comes right behind the block, in both directions, and nobody else', async () => {
+    const [gus = '', hal = '', ivo = ''] = await addUsers(rig.db.pool, 'Gus', 'Hal', 'Ivo');
+    const clients = [await rig.login(gus), await rig.login(hal)] as const;
+    for (const client of clients) await subscribe(client, 'post:82');
+    await block(rig.db.pool, gus, hal);
+    const by = (actorId: string) => rig.event('post:82', 'x', { by: actorId }, { actorId });
+    rig.broker.publish([
+      { to: 'control', kind: 'blocks', userIds: [gus, hal] },
+      await by(hal),
+      await by(gus),
+      await by(ivo),
+      counter('post:82', 1, hal),
+    ]);
+    for (const client of clients) await client.push('like_update');
+    const seen = clients.map(({ all }) =>
+      all.filter(({ event }) => event !== 'synced' && event !== undefined).map(({ event, data }) => [event, data]),
+    );
+    expect(seen).toEqual([
+      [
+        ['hidden', {}],
+        ['x', { by: gus }],
+        ['x', { by: ivo }],
+        ['like_update', { post_id: '82', likes_count: 1 }],
+      ],
+      [
+        ['x', { by: hal }],
+        ['hidden', {}],
+        ['x', { by: ivo }],
+        ['like_update', { post_id: '82', likes_count: 1, user_id: hal }],
+      ],
+    ]);
+    await rig.db.pool.query('delete from public.blocks where blocker_id = $1', [gus]);
+    rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [gus, hal] }]);
+    const { hubs } = rig.gateway.context.people;
+    await expect.poll(() => [hubs.get(gus)?.blocks, hubs.get(hal)?.blocks]).toEqual([null, null]);
+  });
+
   it('reaches everybody with the channel all, subscribed or not, once', async () => {
     const [plain, blocker, explicit] = [await rig.login(bob), await rig.login(ada), await rig.login(bob)];
     expect((await subscribe(explicit, 'all')).ok).toBeDefined();
@@ -471,6 +508,109 @@ describe('ids of any type', () => {
         ['x', '1'],
       ]),
     ).toEqual([true, false, false]);
+  });
+});
+
+describe.each([
+  ['the broker was cut off and is back', () => rig.broker.reconnected()],
+  ['another relay leads', () => rig.broker.publish([{ to: 'control', kind: 'leader', term: '2' }])],
+])('what was lost of what has no position, once %s', (_when, returns) => {
+  it('blocks', async () => {
+    const [one = '', two = ''] = await addUsers(rig.db.pool, 'One', 'Two');
+    const client = await rig.login(one);
+    await subscribe(client, 'post:83');
+    await block(rig.db.pool, two, one);
+    returns();
+    const { hubs } = rig.gateway.context.people;
+    await expect.poll(() => hubs.get(one)?.blocks?.has(two), { timeout: 10_000 }).toBe(true);
+    rig.broker.publish([await rig.event('post:83', 'x', { by: two }, { actorId: two })]);
+    expect((await client.push('hidden')).data).toEqual({});
+  });
+
+  it('rights', async () => {
+    const [one = '', two = ''] = await addUsers(rig.db.pool, 'One', 'Two');
+    await rig.db.pool.query('insert into public.follows (follower_id, followed_id) values ($1, $2)', [one, two]);
+    const client = await rig.login(one);
+    await subscribe(client, `group:${two}`);
+    await rig.db.pool.query('delete from public.follows where follower_id = $1', [one]);
+    returns();
+    expect((await client.push('unsubscribed'))['channel']).toBe(`group:${two}`);
+  });
+
+  it('numbers', async () => {
+    const [one = ''] = await addUsers(rig.db.pool, 'One');
+    const client = await rig.login(one);
+    await rig.notification(one);
+    returns();
+    expect((await client.push('badge')).data).toEqual({ unseen: 1, unread: 1 });
+  });
+
+  it('counters, without saying who', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:84');
+    await rig.db.pool.query(
+      `insert into belfry.counter (source, object_id, count) values ('post_like', '84', 7)
+       on conflict (source, object_id) do update set count = 7`,
+    );
+    returns();
+    expect(await client.push('like_update')).toEqual({
+      event: 'like_update',
+      channel: 'post:84',
+      data: { post_id: '84', likes_count: 7 },
+    });
+    expect((await client.push('comment_update')).data).toEqual({ post_id: '84', comments_count: 0 });
+  });
+});
+
+describe('a round of repairs', () => {
+  const likes = (post: number, count: number): CounterPublication => ({
+    to: 'counter',
+    channel: `post:${post}`,
+    event: 'like_update',
+    data: { post_id: String(post), likes_count: count },
+    actorId: null,
+  });
+  /** Holds up whoever reads a table until it is given back. */
+  async function hold(table: string): Promise<() => Promise<void>> {
+    const holder = await rig.db.client();
+    await holder.query(`begin; lock table ${table} in access exclusive mode`);
+    return async () => {
+      await holder.query('commit');
+      await holder.end();
+    };
+  }
+  const waits = async (): Promise<boolean> => {
+    const { rows } = await rig.db.pool.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    return rows.length > 0;
+  };
+
+  it('is followed by one more where something was lost while it went on', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:85');
+    const release = await hold('public.blocks');
+    rig.broker.reconnected();
+    await expect.poll(waits, { timeout: 10_000 }).toBe(true);
+    for (let i = 0; i < 3; i++) rig.broker.reconnected();
+    await release();
+    for (let round = 0; round < 2; round++) await client.push('like_update');
+  });
+
+  it('tells no counter that was told live while it was read', async () => {
+    const client = await rig.login(ada);
+    for (const post of [86, 87]) await subscribe(client, `post:${post}`);
+    const release = await hold('belfry.counter');
+    rig.broker.reconnected();
+    await expect.poll(waits, { timeout: 10_000 }).toBe(true);
+    rig.broker.publish([likes(86, 9)]);
+    await client.push('like_update');
+    await release();
+    expect((await client.push('like_update'))['channel']).toBe('post:87');
+    // Its window began after that of the other, and so ends after it.
+    rig.broker.publish([likes(87, 1)]);
+    expect((await client.push('like_update')).data).toEqual({ post_id: '87', likes_count: 1 });
+    expect(client.all.filter(({ event }) => event === 'like_update')).toHaveLength(3);
   });
 });
 

@@ -6,7 +6,7 @@
 import { afterAll, afterEach, beforeAll, expect, inject, it, onTestFinished, vi } from 'vitest';
 import { withPort } from '../support/postgres.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
-import { addUsers, follow } from '../support/social.js';
+import { addUsers, block, follow } from '../support/social.js';
 import { startRig, tokenFor, type Client, type Rig } from './support.js';
 
 let rig: Rig;
@@ -255,4 +255,13 @@ it('and whoever is put out neither sees nor is seen in the channel', async () =>
   });
   await client.request({ op: 'ping' });
   expect(client.all.filter(({ event }) => event === 'presence')).toEqual([]);
+});
+
+it('every minute whom one must not see, too', async () => {
+  const client = await follower();
+  await rig.login(bo);
+  await client.request({ op: 'presence', users: [bo] });
+  await block(rig.db.pool, bo, ada);
+  vi.advanceTimersByTime(60_000);
+  expect((await client.push('presence')).data).toEqual({ user_id: bo, status: 'offline' });
 });

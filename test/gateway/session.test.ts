@@ -1,7 +1,7 @@
 /** A session from its token to its end, on a real Postgres with raw `ws` clients. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { startRig, tokenFor, type Frame, type Rig } from './support.js';
+import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 
 let rig: Rig;
 beforeAll(async () => {
@@ -370,6 +370,32 @@ describe('pushes', () => {
     expect((await second.request({ op: 'ping' })).ok).toEqual({});
   });
 
+  it('closes in a sweep what was revoked though no message told of it, and not who came after', async () => {
+    const revoked = (user: string | null, session: string | null, age: string) =>
+      rig.db.pool.query(
+        'insert into belfry.revocation (user_id, session, at) values ($1, $2, clock_timestamp() - $3::interval)',
+        [user, session, age],
+      );
+    const open = async (user: string): Promise<{ client: Client; session: string }> => {
+      const client = await rig.connect();
+      const answer = await client.request({ op: 'auth', token: tokenFor(user) });
+      return { client, session: String(answer.ok?.['session']) };
+    };
+    const [one, two] = [await open('692'), await open('692')];
+    const [named, after] = [await open('693'), await open('693')];
+    // Newer than these sessions by more than clocks are coarse.
+    await revoked('692', null, '-10 s');
+    await revoked(null, named.session, '0 s');
+    await revoked('693', null, '1 hour');
+    await rig.gateway.sweep.run();
+    for (const { client } of [one, two, named]) expect(await client.closed).toEqual({ code: 4403, reason: 'revoked' });
+    expect((await after.client.request({ op: 'ping' })).ok).toEqual({});
+    // Each is carried out once.
+    const back = await open('692');
+    await rig.gateway.sweep.run();
+    expect((await back.client.request({ op: 'ping' })).ok).toEqual({});
+  });
+
   it('tells an announcement once to everybody, also to who joins just then', async () => {
     const client = await rig.login('70');
     const frame = JSON.stringify({ event: 'notification', data: { id: 'a1', message: 'to all' } });
@@ -381,5 +407,20 @@ describe('pushes', () => {
     await late.push('synced');
     await late.request({ op: 'ping' });
     expect(late.all.filter((frame) => frame['event'] === 'notification').length).toBeLessThanOrEqual(1);
+  });
+
+  it('tells in a sweep, once, an announcement that the broker lost, though a later one came', async () => {
+    const client = await rig.login('72');
+    await rig.db.pool.query(
+      `insert into belfry.announcement (id, at, event_id, message) overriding system value
+       values (101, now(), 101, 'lost'), (102, now(), 102, 'came')`,
+    );
+    const frame = (n: number): string => JSON.stringify({ event: 'notification', data: { id: `a${n}` } });
+    rig.broker.publish([{ to: 'everyone', frame: frame(102) }]);
+    await client.push('notification');
+    await rig.gateway.sweep.run();
+    expect((await client.push('notification')).data).toMatchObject({ id: 'a101', message: 'lost' });
+    rig.broker.publish([101, 102, 103].map((n) => ({ to: 'everyone', frame: frame(n) })));
+    expect((await client.push('notification')).data).toEqual({ id: 'a103' });
   });
 });

@@ -4,7 +4,7 @@ import net from 'node:net';
 import jwt from 'jsonwebtoken';
 import WebSocket from 'ws';
 import type { ClientOptions } from 'ws';
-import type { Publication } from '../../src/broker/broker.js';
+import type { BrokerHandler, Publication } from '../../src/broker/broker.js';
 import { MemoryBroker } from '../../src/broker/memory.js';
 import { parseConfig, type Config } from '../../src/config.js';
 import { Gateway, type GatewayOptions } from '../../src/gateway/server.js';
@@ -19,7 +19,7 @@ import { socialConfig, socialSql, testSecret } from '../support/social.js';
 export interface Rig {
   readonly gateway: Gateway;
   readonly port: number;
-  readonly broker: MemoryBroker;
+  readonly broker: TestBroker;
   readonly db: TestDatabase;
   readonly config: Config;
   readonly metrics: Metrics;
@@ -40,6 +40,17 @@ export interface Rig {
   /** Closes all clients, and waits until the gateway knows. */
   hangUp(): Promise<void>;
   stop(): Promise<void>;
+}
+
+/** What it carries was published after a commit, or never is: that is how messages get lost here. */
+class TestBroker extends MemoryBroker {
+  /** Says that its connection was lost and is back. */
+  reconnected: () => void = () => undefined;
+
+  override subscribe(handler: BrokerHandler): void {
+    this.reconnected = () => handler.reconnected();
+    super.subscribe(handler);
+  }
 }
 
 interface EventMore {
@@ -75,7 +86,7 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
   const parsed = parseConfig(socialConfig(db.url, options.yaml ?? ''), { PORT: '0' }, { path: 'belfry.yaml' });
   const local = { ...parsed, server: { ...parsed.server, host: '127.0.0.1' } };
   const config = options.change?.(local) ?? local;
-  const broker = new MemoryBroker();
+  const broker = new TestBroker();
   const metrics = createMetrics();
   const columnTypes = await loadColumnTypes(db.pool, config);
   const gateway = new Gateway({

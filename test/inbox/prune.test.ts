@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 beforeEach(() =>
   client.query(`truncate belfry.notification, belfry.stream_position, belfry.notification_event, belfry.head, belfry.state_change, belfry.verdict,
-    belfry.channel_event, belfry.announcement, belfry.held, belfry.pruned`),
+    belfry.channel_event, belfry.announcement, belfry.held, belfry.pruned, belfry.revocation`),
 );
 
 /** Notifications of a person, one event behind each, the first with seq 1. */
@@ -110,12 +110,14 @@ it('logs go after their own time', async () => {
     select clock_timestamp() - n * interval '9 hours', 'self', '{1}', '{a}' from generate_series(1, 4) n;
     insert into belfry.state_change (user_id, seq, state, at)
     select 'ada', n, 'read', clock_timestamp() - n * interval '3 days' from generate_series(1, 4) n;
-    insert into belfry.held (source, key, event_id, until) values ('s', 'a', 1, clock_timestamp() - interval '1 s'), ('s', 'b', 1, clock_timestamp() + interval '1 hour')`);
+    insert into belfry.held (source, key, event_id, until) values ('s', 'a', 1, clock_timestamp() - interval '1 s'), ('s', 'b', 1, clock_timestamp() + interval '1 hour');
+    insert into belfry.revocation (at, user_id) select clock_timestamp() - n * interval '11 hours', 'ada' from generate_series(1, 4) n`);
   expect(await prune(client, retention, () => Promise.resolve(true))).toMatchObject({
     channel_events: 4,
     verdicts: 2,
     state_changes: 2,
     held: 1,
+    revocations: 2,
   });
   expect(await countIn('channel_event')).toBe(2);
   expect((await client.query('select user_id, seq from belfry.pruned')).rows).toEqual([{ user_id: 'ada', seq: '4' }]);

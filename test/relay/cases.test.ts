@@ -531,6 +531,23 @@ describe('the SQL API', () => {
     await batches.inbox.mark(ada, 'seen', { ids: [last.data.id] }, null);
     expect((await batches.inbox.recover(ada, null, null)).announcements).toEqual([]);
   });
+
+  it('revoke: kept with the batch, for those whom no message reaches', async () => {
+    const { revocation } = await batches.inbox.heads([], []);
+    await database.pool.query(`select belfry.revoke('x7'), belfry.revoke_session('s-1')`);
+    await batches.run();
+    expect(batches.heard()).toMatchObject([
+      { kind: 'revoke', userId: 'x7' },
+      { kind: 'revokeSession', session: 's-1' },
+    ]);
+    const kept = await batches.inbox.revokedAfter(revocation);
+    expect(kept).toMatchObject([
+      { userId: 'x7', session: null },
+      { userId: null, session: 's-1' },
+    ]);
+    expect((await batches.inbox.heads([], [])).revocation).toBe(kept[1]?.id);
+    for (const { ageMs } of kept) expect(ageMs).toBeGreaterThanOrEqual(0);
+  });
 });
 
 describe('however the stream is cut', () => {
