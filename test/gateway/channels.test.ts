@@ -569,6 +569,7 @@ describe('a round of repairs', () => {
     event: 'like_update',
     data: { post_id: String(post), likes_count: count },
     actorId: null,
+    counter: `post_like ${post}`,
   });
   /** Holds up whoever reads a table until it is given back. */
   async function hold(table: string): Promise<() => Promise<void>> {
