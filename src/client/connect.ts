@@ -54,8 +54,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export function createClient(options: ConnectOptions): Client {
   const url = socketUrl(options.url);
   const Class = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketClass }).WebSocket;
-  if (Class === undefined)
-    throw new TypeError('there is no global WebSocket here: pass one, e.g. of package ws, as option WebSocket');
+  if (Class === undefined) throw new TypeError('no global WebSocket: pass one as an option');
 
   let state = initialState(options.position ?? loadPosition(options));
   let badge: Badge | null = null;
@@ -89,7 +88,7 @@ export function createClient(options: ConnectOptions): Client {
   /** One timer for all deadlines, set anew only if it would come too late. */
   function arm(): void {
     const atMs = nextDeadline(state);
-    if (atMs >= timerAtMs || atMs === Infinity) return;
+    if (atMs >= timerAtMs) return;
     clearTimeout(timer);
     timerAtMs = atMs;
     timer = setTimeout(
@@ -97,7 +96,7 @@ export function createClient(options: ConnectOptions): Client {
         timerAtMs = Infinity;
         input({ type: 'tick' });
       },
-      Math.min(Math.max(0, atMs - Date.now()), LONGEST_TIMER_MS),
+      Math.min(atMs - Date.now(), LONGEST_TIMER_MS),
     );
   }
 
@@ -148,7 +147,7 @@ export function createClient(options: ConnectOptions): Client {
     new Promise<string>((resolve) => resolve(options.token({ fresh }))).then(
       (token) => input({ type: 'token', token }),
       (error: unknown) =>
-        input({ type: 'tokenFailed', message: error instanceof Error ? error.message : String(error) }),
+        input({ type: 'tokenFailed', message: String((error as Partial<Error> | undefined)?.message ?? error) }),
     );
   }
 
@@ -185,14 +184,11 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   function call<T>(body: JsonObject): Promise<T> {
-    const answer = new Promise<T>((resolve, reject) => {
-      const ref = nextRef++;
-      calls.set(ref, { resolve, reject });
-      input({ type: 'call', ref, body });
-    });
-    // A mark that nobody waits for must not end the process when the client is closed.
-    answer.catch(() => undefined);
-    return answer;
+    const { promise, waiting } = later<T>();
+    const ref = nextRef++;
+    calls.set(ref, waiting);
+    input({ type: 'call', ref, body });
+    return promise;
   }
 
   function answered(ok: SubscribeOk): void {
@@ -217,7 +213,7 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   const mark = (op: string, which: MarkSelection): Promise<MarkOk> =>
-    call({ op, ...('through' in which ? { through: which.through } : { ids: 'ids' in which ? which.ids : which }) });
+    call({ op, ...('length' in which ? { ids: which } : which) });
 
   const client: Client = {
     get status() {
@@ -235,11 +231,8 @@ export function createClient(options: ConnectOptions): Client {
       return () => void all.delete(listener as unknown as Listener);
     },
     subscribe(channel, onEvent, onState): Subscription {
-      let waiting: Waiting | undefined;
-      const ready = new Promise<SubscribeOk>((resolve, reject) => (waiting = { resolve, reject }));
-      // Whoever does not look at `ready` learns of a refusal by `unsubscribed`.
-      ready.catch(() => undefined);
-      const one: Subscriber = { onEvent, onState, waiting: waiting as unknown as Waiting };
+      const { promise: ready, waiting } = later<SubscribeOk>();
+      const one: Subscriber = { onEvent, onState, waiting };
       const all = subscribers.get(channel) ?? new Set();
       subscribers.set(channel, all.add(one));
       input({ type: 'subscribe', channel });
@@ -266,6 +259,14 @@ export function createClient(options: ConnectOptions): Client {
   // A turn later, so that handlers attached right after `connect` hear everything.
   queueMicrotask(() => input({ type: 'start' }));
   return client;
+}
+
+/** A promise, and who settles it. One that nobody waits for must not end the process when the client is closed. */
+function later<T>(): { readonly promise: Promise<T>; readonly waiting: Waiting } {
+  let waiting: Waiting | undefined;
+  const promise = new Promise<T>((resolve, reject) => (waiting = { resolve, reject }));
+  promise.catch(() => undefined);
+  return { promise, waiting: waiting as unknown as Waiting };
 }
 
 /** `http` becomes `ws`, a bare host gets the path `/ws`, and a page may give a path alone; throws TypeError. */
