@@ -77,7 +77,10 @@ const always = {
     addChannel(d, channel);
     flush(d);
   },
-  unsubscribe: (d, { channel }) => removeChannel(d, channel),
+  unsubscribe: (d, { channel }) => {
+    removeChannel(d, channel);
+    flush(d);
+  },
   call: (d, { ref, body }) => {
     addCall(d, ref, body);
     flush(d);

@@ -107,6 +107,10 @@ export function scheduleRefresh(d: Draft, share: number): void {
   if (leftMs > 0) d.s.deadlines.refresh = d.now + Math.max(5_000, leftMs * share);
 }
 
+/** At most once a second: what was sent at once is refused at once. `flush` takes it back. */
 export function slowDown(d: Draft): void {
-  d.s.perSecond = Math.max(1, d.s.perSecond / 2);
+  const { s } = d;
+  if (d.now - s.slowedMs < 1000) return;
+  s.slowedMs = d.now;
+  s.perSecond = Math.max(1, s.perSecond / 2);
 }
