@@ -2,8 +2,9 @@
  * The client around its machine: does what the machine asks, feeds it what happens, and calls the application's
  * handlers.
  *
- * What must hold: inputs are worked off one after another (a handler may call the client); a handler that throws harms
- * nobody else, its error surfaces as an uncaught one; after `close` no handler is called but for `status`.
+ * What must hold: inputs are worked off one after another (a handler may call the client), and whatever throws, the next
+ * is worked off too; a handler that throws harms nobody else, its error surfaces as an uncaught one; after `close` no
+ * handler is called but for `status`.
  */
 
 import type { JsonObject, MarkOk, PingOk, PresenceOk, PublishOk, SubscribeOk } from '../protocol/frames.js';
@@ -76,13 +77,17 @@ export function createClient(options: ConnectOptions): Client {
     if (running) return;
     running = true;
     for (let one = inputs.shift(); one !== undefined; one = inputs.shift()) {
-      const step = transition(state, one, { now: Date.now(), random: Math.random() });
-      state = step.state;
-      step.effects.forEach(perform);
+      guard(work, one as never);
     }
     running = false;
     saver.save(state.position);
     arm();
+  }
+
+  function work(one: Input): void {
+    const step = transition(state, one, { now: Date.now(), random: Math.random() });
+    state = step.state;
+    for (const effect of step.effects) guard(perform, effect as never);
   }
 
   /** One timer for all deadlines, set anew only if it would come too late. */
@@ -186,8 +191,14 @@ export function createClient(options: ConnectOptions): Client {
   function call<T>(body: JsonObject): Promise<T> {
     const { promise, waiting } = later<T>();
     const ref = nextRef++;
-    calls.set(ref, waiting);
-    input({ type: 'call', ref, body });
+    try {
+      // As it is now: it may be changed while it waits, and what is no JSON must not come up where it is sent.
+      const copy = JSON.parse(JSON.stringify(body)) as JsonObject;
+      calls.set(ref, waiting);
+      input({ type: 'call', ref, body: copy });
+    } catch (error) {
+      waiting.reject(new BelfryClientError({ code: 'bad_request', message: String(error), retry: false }));
+    }
     return promise;
   }
 

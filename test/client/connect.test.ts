@@ -271,6 +271,36 @@ describe('calls', () => {
     expect(await answer).toEqual({ seq: 11, unseen: 0, unread: 0 });
   });
 
+  it('that can be no JSON reject, and the client goes on', async () => {
+    const client = open();
+    const peer = await server.peer();
+    await peer.welcome();
+    const ring: Record<string, unknown> = {};
+    ring['self'] = ring;
+    for (const data of [{ n: 10n }, ring]) {
+      const error: unknown = await client.publish('r', 'e', data as never).catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(BelfryClientError);
+      expect(error).toMatchObject({
+        code: 'bad_request',
+        retry: false,
+        message: expect.stringMatching(/BigInt|circular/),
+      });
+    }
+    const answer = client.ping();
+    peer.send({ id: (await peer.next('ping')).id, ok: {} });
+    expect(await answer).toEqual({});
+  });
+
+  it('are sent as they were when they were made', async () => {
+    const client = open();
+    const data = { n: 1 };
+    void client.publish('r', 'e', data);
+    data.n = 2;
+    const peer = await server.peer();
+    await peer.welcome();
+    expect(await peer.next('publish')).toMatchObject({ data: { n: 1 } });
+  });
+
   it('that mark tell the numbers, as a badge would', async () => {
     const client = open();
     const peer = await server.peer();
@@ -295,7 +325,7 @@ describe('calls', () => {
 });
 
 describe('handlers', () => {
-  it('may call the client, and one that throws harms no other', async () => {
+  function uncaughtErrors() {
     const uncaught = vi.fn();
     const others = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException').on('uncaughtException', uncaught);
@@ -303,6 +333,11 @@ describe('handlers', () => {
       process.removeAllListeners('uncaughtException');
       for (const other of others) process.on('uncaughtException', other);
     });
+    return uncaught;
+  }
+
+  it('may call the client, and one that throws harms no other', async () => {
+    const uncaught = uncaughtErrors();
     const client = open();
     client.on('notification', () => {
       throw new Error('mine');
@@ -315,6 +350,19 @@ describe('handlers', () => {
     peer.send(notification(12));
     expect(await peer.next('read')).toMatchObject({ ids: ['12'] });
     expect(uncaught).toHaveBeenCalledTimes(2);
+  });
+
+  it('are not needed for an error to surface: whatever throws, what comes next is done', async () => {
+    const uncaught = uncaughtErrors();
+    const client = open();
+    const peer = await server.peer();
+    await peer.welcome();
+    await next(client, 'synced');
+    client.subscribe(5n as unknown as string, () => undefined);
+    const answer = client.ping();
+    peer.send({ id: (await peer.next('ping')).id, ok: {} });
+    expect(await answer).toEqual({});
+    expect(uncaught).toHaveBeenCalledTimes(1);
   });
 
   it('that closes the client is not called in the middle of something else', async () => {
@@ -408,14 +456,11 @@ describe('storage', () => {
     expect(await (await server.peer()).welcome()).toMatchObject({ since: 11, epoch: 'e1' });
   });
 
-  it.each(['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'])(
-    'takes %j for none',
-    async (value) => {
-      const storage = { getItem: () => value, setItem: () => undefined };
-      open({ storage });
-      expect(await (await server.peer()).welcome()).not.toHaveProperty('since');
-    },
-  );
+  it.each(['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'])('takes %j for none', async (value) => {
+    const storage = { getItem: () => value, setItem: () => undefined };
+    open({ storage });
+    expect(await (await server.peer()).welcome()).not.toHaveProperty('since');
+  });
 
   it('that throws counts as none', async () => {
     const storage = {
