@@ -9,6 +9,7 @@
 
 import type { JsonObject, MarkOk, PingOk, PresenceOk, PublishOk, SubscribeOk } from '../protocol/frames.js';
 import { nextDeadline, transition } from './machine.js';
+import { isClosed } from './phases.js';
 import type {
   Badge,
   ChannelEvent,
@@ -251,6 +252,7 @@ export function createClient(options: ConnectOptions): Client {
         channel,
         ready,
         close: () => {
+          waiting.reject(new BelfryClientError(isClosed));
           if (!all.delete(one) || all.size > 0 || subscribers.get(channel) !== all) return;
           subscribers.delete(channel);
           input({ type: 'unsubscribe', channel });

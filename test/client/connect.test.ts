@@ -218,6 +218,20 @@ describe('subscriptions', () => {
     expect(await peer.next('unsubscribe')).toMatchObject({ channel: 'post:1' });
   });
 
+  it('that are closed before the first answer reject, and those that had it keep it', async () => {
+    const client = open();
+    const one = client.subscribe('post:1', () => undefined);
+    const two = client.subscribe('post:1', () => undefined);
+    two.close();
+    await expect(two.ready).rejects.toMatchObject({ name: 'BelfryClientError', code: 'closed' });
+    const peer = await server.peer();
+    await peer.welcome();
+    peer.send(ok((await peer.next('subscribe')).id, 'post:1'));
+    await one.ready;
+    one.close();
+    expect((await one.ready).offset).toBe(5);
+  });
+
   it('are resumed, several at once, each from its own offset', async () => {
     const client = open();
     const a = client.subscribe('a', () => undefined);
