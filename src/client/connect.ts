@@ -131,7 +131,7 @@ export function createClient(options: ConnectOptions): Client {
         if (effect.push['event'] === 'badge') badge = effect.push['data'] as Badge;
         return emit(String(effect.push['event']) as keyof EventMap, effect.push['data'] as never, effect.push as never);
       case 'channelPush':
-        for (const { onEvent } of subscribers.get(effect.channel) ?? []) guard(onEvent, effect.push as never);
+        each(subscribers.get(effect.channel), ({ onEvent }) => onEvent(effect.push as never));
         return emit('channel', effect.push as never);
       case 'synced':
         return emit('synced', { seq: effect.seq });
@@ -170,12 +170,17 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   function emit<K extends keyof EventMap>(event: K, ...args: EventMap[K]): void {
-    for (const listener of listeners.get(event) ?? []) guard(listener, ...(args as unknown as never[]));
+    each(listeners.get(event), (listener) => listener(...(args as unknown as never[])));
   }
 
-  function guard(handler: Listener, ...args: never[]): void {
+  /** For those that are there now and still are when their turn comes: one that comes anew each time has no end. */
+  function each<T>(all: ReadonlySet<T> | undefined, does: (one: T) => void): void {
+    for (const one of [...(all ?? [])]) if (all?.has(one)) guard(does, one as never);
+  }
+
+  function guard(handler: (of: never) => void, of: never): void {
     try {
-      handler(...args);
+      handler(of);
     } catch (error) {
       queueMicrotask(() => {
         throw error;
@@ -204,10 +209,10 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   function answered(ok: SubscribeOk): void {
-    for (const { onState, waiting } of subscribers.get(ok.channel) ?? []) {
+    each(subscribers.get(ok.channel), ({ onState, waiting }) => {
       waiting.resolve(ok as never);
-      if (onState !== undefined) guard(onState, ok.state as never);
-    }
+      onState?.(ok.state);
+    });
   }
 
   function refused(channel: string, failure: Failure): void {

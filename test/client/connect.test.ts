@@ -379,6 +379,37 @@ describe('handlers', () => {
     expect(uncaught).toHaveBeenCalledTimes(1);
   });
 
+  it('that listen anew at each event hear each once, and one that was taken off hears nothing more', async () => {
+    const client = open();
+    const heard = { person: 0, channel: 0 };
+    const taken = vi.fn();
+    const listen = () => {
+      const end = client.on('notification', () => {
+        end();
+        takeOff();
+        // Not without end, should it fail.
+        if (++heard.person < 100) listen();
+      });
+    };
+    listen();
+    const takeOff = client.on('notification', taken);
+    client.subscribe('post:1', () => undefined);
+    const subscribe = () => {
+      const subscription = client.subscribe('post:1', () => {
+        subscription.close();
+        if (++heard.channel < 100) subscribe();
+      });
+    };
+    subscribe();
+    const peer = await server.peer();
+    await peer.welcome();
+    const channel = next(client, 'channel');
+    peer.send(notification(11), { event: 'like_update', channel: 'post:1', data: {} });
+    await channel;
+    expect(heard).toEqual({ person: 1, channel: 1 });
+    expect(taken).not.toHaveBeenCalled();
+  });
+
   it('that closes the client is not called in the middle of something else', async () => {
     const client = open();
     const heard: string[] = [];
