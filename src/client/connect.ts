@@ -151,7 +151,7 @@ export function createClient(options: ConnectOptions): Client {
   function fetchToken(fresh: boolean): void {
     // The function may throw at once, too.
     new Promise<string>((resolve) => resolve(options.token({ fresh }))).then(
-      (token) => input({ type: 'token', token }),
+      (token) => input(token ? { type: 'token', token } : { type: 'tokenFailed', message: 'it is empty' }),
       (error: unknown) =>
         input({ type: 'tokenFailed', message: String((error as Partial<Error> | undefined)?.message ?? error) }),
     );

@@ -7,7 +7,7 @@ import type { AuthOk, ErrorBody, MarkOk, RequestId, SubscribeOk } from '../proto
 import { fail, flush } from './calls.js';
 import * as channels from './channels.js';
 import { acceptAnnouncement, acceptSeq, adopt, ownMark, synced } from './person.js';
-import { enter, keepExpiry, lost, slowDown } from './phases.js';
+import { enter, keepExpiry, lost, scheduleRefresh, slowDown } from './phases.js';
 import { takePending } from './requests.js';
 import type { Draft, Frame, Pending } from './state.js';
 
@@ -57,8 +57,9 @@ function onError(d: Draft, id: RequestId, pending: Pending, error: ErrorBody): v
   if (pending.kind === 'call') fail(d, pending.call.ref, error);
   else if (pending.kind === 'subscribe') channels.subscribeFailed(d, id, pending.channel, error);
   else if (pending.kind === 'unsubscribe') channels.unsubscribeFailed(d, pending.channel, error);
-  // A refused token is followed by 4401; anything else about auth is tried again.
-  else if (pending.kind === 'auth') lost(d, error.code === 'unauthorized' ? 4401 : 1006, error.message);
+  // What will never be taken asks for another token; what may be taken later is kept.
+  else if (pending.kind === 'auth') lost(d, error.retry ? 1006 : 4401, error.message);
+  else if (pending.kind === 'refresh') scheduleRefresh(d, 0.5);
 }
 
 function authenticated(d: Draft, ok: AuthOk): void {

@@ -161,6 +161,15 @@ describe('tokens', () => {
     expect(asked).toEqual([false, true, true]);
   });
 
+  it('that are none are not shown to the server', async () => {
+    let asked = 0;
+    const client = open({ token: () => (asked++ === 0 ? (undefined as unknown as string) : 'good') });
+    const [status] = await next(client, 'status', (s) => s.status === 'waiting');
+    expect(status).toMatchObject({ code: 4401, reason: 'no token: it is empty' });
+    expect((await (await server.peer()).welcome())['token']).toBe('good');
+    expect(server.count()).toBe(1);
+  });
+
   it('are refreshed on the open socket before they end', async () => {
     let n = 0;
     open({ token: () => `t${++n}` });

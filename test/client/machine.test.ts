@@ -697,6 +697,22 @@ describe('9: tokens', () => {
     expect(new Drive().authenticating().refuse('auth', 'unavailable', true).toDeadline().state.phase).toBe('opening');
   });
 
+  it('asks for another when the server will never take the one it was given', () => {
+    expect(new Drive().authenticating().refuse('auth', 'bad_request').toDeadline().state.phase).toBe('token');
+  });
+
+  it('refreshes again when the server had no time for it', () => {
+    const drive = new Drive().live();
+    while (drive.of('fetchToken').length === 1) drive.toDeadline().frame({ event: 'badge', data: {} });
+    drive.put({ type: 'token', token: 't2' }).refuse('auth', 'unavailable', true);
+    const end = drive.state.expiresMs ?? 0;
+    while (drive.now < end && drive.of('fetchToken').length === 2)
+      drive.toDeadline().frame({ event: 'badge', data: {} });
+    expect(drive.of('fetchToken')).toHaveLength(3);
+    expect(drive.now).toBeLessThan(end);
+    expect(drive.state.phase).toBe('live');
+  });
+
   it('refreshes in band before the end, and again for the next', () => {
     const drive = new Drive().live();
     for (let i = 0; i < 3; i++) {
