@@ -510,7 +510,10 @@ describe('storage', () => {
     expect(await (await server.peer()).welcome()).toMatchObject({ since: 11, epoch: 'e1' });
   });
 
-  it.each(['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'])('takes %j for none', async (value) => {
+  it.each([
+    ...['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'],
+    ...['{"userId":"1","seq":-1,"epoch":"e"}', '{"userId":"1","seq":1,"epoch":""}'],
+  ])('takes %j for none', async (value) => {
     const storage = { getItem: () => value, setItem: () => undefined };
     open({ storage });
     expect(await (await server.peer()).welcome()).not.toHaveProperty('since');
