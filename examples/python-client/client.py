@@ -14,6 +14,9 @@ import sys
 
 import websockets
 
+# Before there is a connection: a network that fails, a server that answers 429 or 503 (it drains) or hangs up, one that
+# takes too long. EOFError comes from websockets 14.0, the TimeoutError of asyncio is one of its own before Python 3.11.
+NOT_CONNECTED = (OSError, websockets.InvalidHandshake, EOFError, asyncio.TimeoutError)
 
 
 def is_final(code):
@@ -45,7 +48,7 @@ class Client:
                         pass
                     # Ours, where we left because of a hole; otherwise the server's.
                     code = ws.close_code or 1006
-            except OSError as error:
+            except NOT_CONNECTED as error:
                 print(f"not connected: {error}", file=sys.stderr)
             if is_final(code):
                 return code

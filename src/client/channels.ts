@@ -8,9 +8,9 @@
  * - counter updates have no offset and hold absolute values: the latest wins, they are always handed out.
  */
 
-import { CHANNEL_ALL, type SubscribeOk } from '../protocol/frames.js';
-import { request } from './requests.js';
-import type { ChannelState, Draft, Failure } from './state.js';
+import { CHANNEL_ALL, type RequestId, type SubscribeOk } from '../protocol/frames.js';
+import { request, without } from './requests.js';
+import { none, type ChannelState, type Draft, type Failure } from './state.js';
 
 export function addChannel(d: Draft, channel: string): void {
   const held = d.s.channels.get(channel);
@@ -25,34 +25,38 @@ export function removeChannel(d: Draft, channel: string): void {
   const held = d.s.channels.get(channel);
   if (held === undefined) return;
   drop(d, channel);
-  if (held.askId > 0) request(d, { kind: 'unsubscribe' }, { op: 'unsubscribe', channel });
+  if (held.askId > 0) leave(d, channel, 0);
 }
 
-/** The channel to ask for next, and from when on; null where none is wanted. */
-export function nextWanted(d: Draft): { readonly channel: string; readonly readyMs: number } | null {
-  let next: { channel: string; readyMs: number } | null = null;
-  for (const [channel, held] of d.s.channels) {
-    if (held.phase !== 'wanted') continue;
-    if (held.notBeforeMs <= d.now) return { channel, readyMs: held.notBeforeMs };
-    if (next === null || held.notBeforeMs < next.readyMs) next = { channel, readyMs: held.notBeforeMs };
-  }
+/** The channel to leave or to ask for next, and from when on: Infinity where there is none. */
+export function nextChannel(d: Draft): readonly [channel: string, readyMs: number] {
+  const { channels, leaving } = d.s;
+  // Those to leave go first: they take up places under the server's limit.
+  const waiting = [...leaving].filter(([channel]) => !channels.has(channel));
+  for (const [channel, held] of channels) if (held.phase === 'wanted') waiting.push([channel, held.notBeforeMs]);
+  let next: readonly [string, number] = ['', Infinity];
+  // Of those that are ready, the first.
+  for (const one of waiting) if (next[1] > d.now && one[1] < next[1]) next = one;
   return next;
 }
 
+/** Asks for a channel, or leaves it where nobody wants it. */
 export function askChannel(d: Draft, channel: string): void {
   const held = d.s.channels.get(channel);
-  if (held === undefined) return;
+  d.s.leaving = without(d.s.leaving, channel);
+  if (held === undefined) return void request(d, { kind: 'unsubscribe', channel }, { op: 'unsubscribe', channel });
   const from = held.offset === null ? {} : { offset: held.offset, epoch: held.epoch };
   const askId = request(d, { kind: 'subscribe', channel }, { op: 'subscribe', channel, ...from });
   set(d, channel, { ...held, phase: 'asked', askId, dropped: 0 });
 }
 
-/** The connection is gone: every channel is to be asked for anew. */
+/** The connection is gone, and the server's subscriptions with it: every channel is to be asked for anew. */
 export function wantAll(d: Draft): void {
   for (const [channel, held] of d.s.channels) set(d, channel, { ...held, phase: 'wanted', askId: 0, notBeforeMs: 0 });
+  d.s.leaving = none;
 }
 
-export function subscribed(d: Draft, id: number, ok: SubscribeOk): void {
+export function subscribed(d: Draft, id: RequestId, ok: SubscribeOk): void {
   const held = d.s.channels.get(ok.channel);
   if (held === undefined || held.askId !== id) return;
   const resumed = held.offset !== null && ok.recovered;
@@ -68,14 +72,19 @@ export function subscribed(d: Draft, id: number, ok: SubscribeOk): void {
 }
 
 /** The server said no: later again, or never. */
-export function subscribeFailed(d: Draft, id: number, channel: string, error: Failure): void {
+export function subscribeFailed(d: Draft, id: RequestId, channel: string, error: Failure): void {
   const held = d.s.channels.get(channel);
   if (held === undefined || held.askId !== id) return;
   if (error.retry) {
-    set(d, channel, { ...held, phase: 'wanted', notBeforeMs: d.now + 1000 + d.random * 2000 });
+    set(d, channel, { ...held, phase: 'wanted', notBeforeMs: later(d) });
   } else {
     refuse(d, channel, error);
   }
+}
+
+/** The server said no, so that it may still hold the channel. */
+export function unsubscribeFailed(d: Draft, channel: string, error: Failure): void {
+  if (error.retry) leave(d, channel, later(d));
 }
 
 export function refuse(d: Draft, channel: string, error: Failure): void {
@@ -110,12 +119,17 @@ export function acceptOffset(d: Draft, channel: string, offset: number | undefin
   return true;
 }
 
+const later = (d: Draft): number => d.now + 1000 + d.random * 2000;
+
+/** If somebody wants the channel again before its turn comes, the subscription stands for it. */
+function leave(d: Draft, channel: string, notBeforeMs: number): void {
+  d.s.leaving = new Map(d.s.leaving).set(channel, notBeforeMs);
+}
+
 function set(d: Draft, channel: string, held: ChannelState): void {
   d.s.channels = new Map(d.s.channels).set(channel, held);
 }
 
 function drop(d: Draft, channel: string): void {
-  const rest = new Map(d.s.channels);
-  rest.delete(channel);
-  d.s.channels = rest;
+  d.s.channels = without(d.s.channels, channel);
 }

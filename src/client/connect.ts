@@ -2,12 +2,14 @@
  * The client around its machine: does what the machine asks, feeds it what happens, and calls the application's
  * handlers.
  *
- * What must hold: inputs are worked off one after another (a handler may call the client); a handler that throws harms
- * nobody else, its error surfaces as an uncaught one; after `close` no handler is called but for `status`.
+ * What must hold: inputs are worked off one after another (a handler may call the client), and whatever throws, the next
+ * is worked off too; a handler that throws harms nobody else, its error surfaces as an uncaught one; after `close` no
+ * handler is called but for `status`.
  */
 
 import type { JsonObject, MarkOk, PingOk, PresenceOk, PublishOk, SubscribeOk } from '../protocol/frames.js';
 import { nextDeadline, transition } from './machine.js';
+import { isClosed } from './phases.js';
 import type {
   Badge,
   ChannelEvent,
@@ -54,8 +56,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export function createClient(options: ConnectOptions): Client {
   const url = socketUrl(options.url);
   const Class = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketClass }).WebSocket;
-  if (Class === undefined)
-    throw new TypeError('there is no global WebSocket here: pass one, e.g. of package ws, as option WebSocket');
+  if (Class === undefined) throw new TypeError('no global WebSocket: pass one as an option');
 
   let state = initialState(options.position ?? loadPosition(options));
   let badge: Badge | null = null;
@@ -77,19 +78,23 @@ export function createClient(options: ConnectOptions): Client {
     if (running) return;
     running = true;
     for (let one = inputs.shift(); one !== undefined; one = inputs.shift()) {
-      const step = transition(state, one, { now: Date.now(), random: Math.random() });
-      state = step.state;
-      step.effects.forEach(perform);
+      guard(work, one as never);
     }
     running = false;
     saver.save(state.position);
     arm();
   }
 
+  function work(one: Input): void {
+    const step = transition(state, one, { now: Date.now(), random: Math.random() });
+    state = step.state;
+    for (const effect of step.effects) guard(perform, effect as never);
+  }
+
   /** One timer for all deadlines, set anew only if it would come too late. */
   function arm(): void {
     const atMs = nextDeadline(state);
-    if (atMs >= timerAtMs || atMs === Infinity) return;
+    if (atMs >= timerAtMs) return;
     clearTimeout(timer);
     timerAtMs = atMs;
     timer = setTimeout(
@@ -97,7 +102,7 @@ export function createClient(options: ConnectOptions): Client {
         timerAtMs = Infinity;
         input({ type: 'tick' });
       },
-      Math.min(Math.max(0, atMs - Date.now()), LONGEST_TIMER_MS),
+      Math.min(atMs - Date.now(), LONGEST_TIMER_MS),
     );
   }
 
@@ -126,7 +131,7 @@ export function createClient(options: ConnectOptions): Client {
         if (effect.push['event'] === 'badge') badge = effect.push['data'] as Badge;
         return emit(String(effect.push['event']) as keyof EventMap, effect.push['data'] as never, effect.push as never);
       case 'channelPush':
-        for (const { onEvent } of subscribers.get(effect.channel) ?? []) guard(onEvent, effect.push as never);
+        each(subscribers.get(effect.channel), ({ onEvent }) => onEvent(effect.push as never));
         return emit('channel', effect.push as never);
       case 'synced':
         return emit('synced', { seq: effect.seq });
@@ -146,9 +151,9 @@ export function createClient(options: ConnectOptions): Client {
   function fetchToken(fresh: boolean): void {
     // The function may throw at once, too.
     new Promise<string>((resolve) => resolve(options.token({ fresh }))).then(
-      (token) => input({ type: 'token', token }),
+      (token) => input(token ? { type: 'token', token } : { type: 'tokenFailed', message: 'it is empty' }),
       (error: unknown) =>
-        input({ type: 'tokenFailed', message: error instanceof Error ? error.message : String(error) }),
+        input({ type: 'tokenFailed', message: String((error as Partial<Error> | undefined)?.message ?? error) }),
     );
   }
 
@@ -165,12 +170,17 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   function emit<K extends keyof EventMap>(event: K, ...args: EventMap[K]): void {
-    for (const listener of listeners.get(event) ?? []) guard(listener, ...(args as unknown as never[]));
+    each(listeners.get(event), (listener) => listener(...(args as unknown as never[])));
   }
 
-  function guard(handler: Listener, ...args: never[]): void {
+  /** For those that are there now and still are when their turn comes: one that comes anew each time has no end. */
+  function each<T>(all: ReadonlySet<T> | undefined, does: (one: T) => void): void {
+    for (const one of [...(all ?? [])]) if (all?.has(one)) guard(does, one as never);
+  }
+
+  function guard(handler: (of: never) => void, of: never): void {
     try {
-      handler(...args);
+      handler(of);
     } catch (error) {
       queueMicrotask(() => {
         throw error;
@@ -185,21 +195,24 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   function call<T>(body: JsonObject): Promise<T> {
-    const answer = new Promise<T>((resolve, reject) => {
-      const ref = nextRef++;
-      calls.set(ref, { resolve, reject });
-      input({ type: 'call', ref, body });
-    });
-    // A mark that nobody waits for must not end the process when the client is closed.
-    answer.catch(() => undefined);
-    return answer;
+    const { promise, waiting } = later<T>();
+    const ref = nextRef++;
+    try {
+      // As it is now: it may be changed while it waits, and what is no JSON must not come up where it is sent.
+      const copy = JSON.parse(JSON.stringify(body)) as JsonObject;
+      calls.set(ref, waiting);
+      input({ type: 'call', ref, body: copy });
+    } catch (error) {
+      waiting.reject(new BelfryClientError({ code: 'bad_request', message: String(error), retry: false }));
+    }
+    return promise;
   }
 
   function answered(ok: SubscribeOk): void {
-    for (const { onState, waiting } of subscribers.get(ok.channel) ?? []) {
+    each(subscribers.get(ok.channel), ({ onState, waiting }) => {
       waiting.resolve(ok as never);
-      if (onState !== undefined) guard(onState, ok.state as never);
-    }
+      onState?.(ok.state);
+    });
   }
 
   function refused(channel: string, failure: Failure): void {
@@ -217,7 +230,7 @@ export function createClient(options: ConnectOptions): Client {
   }
 
   const mark = (op: string, which: MarkSelection): Promise<MarkOk> =>
-    call({ op, ...('through' in which ? { through: which.through } : { ids: 'ids' in which ? which.ids : which }) });
+    call({ op, ...('length' in which ? { ids: which } : which) });
 
   const client: Client = {
     get status() {
@@ -235,11 +248,8 @@ export function createClient(options: ConnectOptions): Client {
       return () => void all.delete(listener as unknown as Listener);
     },
     subscribe(channel, onEvent, onState): Subscription {
-      let waiting: Waiting | undefined;
-      const ready = new Promise<SubscribeOk>((resolve, reject) => (waiting = { resolve, reject }));
-      // Whoever does not look at `ready` learns of a refusal by `unsubscribed`.
-      ready.catch(() => undefined);
-      const one: Subscriber = { onEvent, onState, waiting: waiting as unknown as Waiting };
+      const { promise: ready, waiting } = later<SubscribeOk>();
+      const one: Subscriber = { onEvent, onState, waiting };
       const all = subscribers.get(channel) ?? new Set();
       subscribers.set(channel, all.add(one));
       input({ type: 'subscribe', channel });
@@ -247,6 +257,7 @@ export function createClient(options: ConnectOptions): Client {
         channel,
         ready,
         close: () => {
+          waiting.reject(new BelfryClientError(isClosed));
           if (!all.delete(one) || all.size > 0 || subscribers.get(channel) !== all) return;
           subscribers.delete(channel);
           input({ type: 'unsubscribe', channel });
@@ -266,6 +277,14 @@ export function createClient(options: ConnectOptions): Client {
   // A turn later, so that handlers attached right after `connect` hear everything.
   queueMicrotask(() => input({ type: 'start' }));
   return client;
+}
+
+/** A promise, and who settles it. One that nobody waits for must not end the process when the client is closed. */
+function later<T>(): { readonly promise: Promise<T>; readonly waiting: Waiting } {
+  let waiting: Waiting | undefined;
+  const promise = new Promise<T>((resolve, reject) => (waiting = { resolve, reject }));
+  promise.catch(() => undefined);
+  return { promise, waiting: waiting as unknown as Waiting };
 }
 
 /** `http` becomes `ws`, a bare host gets the path `/ws`, and a page may give a path alone; throws TypeError. */

@@ -42,7 +42,7 @@ export interface ConnectOptions {
   readonly url: string;
   /**
    * Gives the token (JWT). Called before the first connection and whenever another is needed: `fresh` is then true, and
-   * a token kept from before will not do. A rejection counts as a failed attempt, and is tried again later.
+   * a token kept from before will not do. A rejection, or no token, counts as a failed attempt: it is asked again later.
    */
   readonly token: (why: { readonly fresh: boolean }) => string | Promise<string>;
   /** Another class than the global one; without that `belfry/client` takes package `ws` in Node. */
@@ -95,7 +95,7 @@ export type Unlisten = () => void;
 
 export interface Subscription {
   readonly channel: string;
-  /** Settled by the first answer; rejects with BelfryClientError. It need not be looked at. */
+  /** Settled by the first answer, or by `close` before it; rejects with BelfryClientError. It need not be looked at. */
   readonly ready: Promise<SubscribeOk>;
   /** Idempotent. */
   close(): void;
@@ -103,8 +103,8 @@ export interface Subscription {
 
 /**
  * All promises reject with BelfryClientError: a code of the server, or `disconnected` (a `publish` was sent and its fate
- * is not known), `timeout` (30 s), `overflow` (100 calls wait already), `closed`. One that nobody looks at is no uncaught
- * error.
+ * is not known), `timeout` (30 s), `overflow` (100 calls wait already), `closed`; `bad_request` also where the arguments can
+ * be no JSON. One that nobody looks at is no uncaught error.
  */
 export interface Client {
   readonly status: Status;

@@ -115,6 +115,8 @@ export function notificationList(client: Client, load: () => LoadPage): Notifica
     try {
       const page = await load()(before);
       if (mine !== generation) return;
+      // Such as the body of a 401, which a `load` that looks at no status hands on.
+      if (!('items' in page)) throw new TypeError('load: gave no page of notifications');
       const missed = meanwhile;
       meanwhile = null;
       if (before === null) {

@@ -59,13 +59,28 @@ type Row = { readonly [T in Input['type']]: Handler<T> };
 
 const nothing = (): void => undefined;
 
-const always = {
+/** Nothing that happens outside matters. */
+const deaf = {
   start: nothing,
+  token: nothing,
+  tokenFailed: nothing,
+  open: nothing,
+  gone: nothing,
+  frame: nothing,
+  tick: nothing,
+  wake: nothing,
+} satisfies Partial<Row>;
+
+const always = {
+  ...deaf,
   subscribe: (d, { channel }) => {
     addChannel(d, channel);
     flush(d);
   },
-  unsubscribe: (d, { channel }) => removeChannel(d, channel),
+  unsubscribe: (d, { channel }) => {
+    removeChannel(d, channel);
+    flush(d);
+  },
   call: (d, { ref, body }) => {
     addCall(d, ref, body);
     flush(d);
@@ -76,11 +91,7 @@ const always = {
 /** Before a socket is open: nothing but its coming or failing matters. */
 const connecting = {
   ...always,
-  frame: nothing,
-  wake: nothing,
-  open: nothing,
   token: (d, { token }) => keepToken(d, token),
-  tokenFailed: nothing,
   gone: (d, { code, reason }) => lost(d, code, reason),
   tick: (d) => {
     sweepCalls(d);
@@ -91,7 +102,6 @@ const connecting = {
 /** While a session stands. */
 const session = {
   ...always,
-  open: nothing,
   frame: onFrame,
   gone: (d, { code, reason }) => lost(d, code, reason),
   token: (d, { token }) => {
@@ -151,14 +161,7 @@ const table: { readonly [P in Phase]: Row } = {
   replaying: session,
   live: session,
   closed: {
-    start: nothing,
-    token: nothing,
-    tokenFailed: nothing,
-    open: nothing,
-    gone: nothing,
-    frame: nothing,
-    tick: nothing,
-    wake: nothing,
+    ...deaf,
     subscribe: (d, { channel }) => d.effects.push({ type: 'refused', channel, error: isClosed }),
     unsubscribe: nothing,
     call: (d, { ref }) => fail(d, ref, isClosed),

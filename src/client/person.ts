@@ -62,8 +62,7 @@ export function synced(d: Draft, seq: number): void {
 
 /** Announcements have no position and come again until seen: hands out each once. */
 export function acceptAnnouncement(d: Draft, push: Frame): boolean {
-  const data = push['data'];
-  const id = typeof data === 'object' && data !== null && 'id' in data ? data.id : undefined;
+  const id = (push['data'] as { readonly id?: unknown } | null | undefined)?.id;
   if (typeof id !== 'string') return true;
   if (d.s.announced.includes(id)) return false;
   d.s.announced = [...d.s.announced, id].slice(-MAX_REMEMBERED);

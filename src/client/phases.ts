@@ -21,7 +21,7 @@ import {
   type State,
 } from './state.js';
 
-export const isClosed: Failure = { code: 'closed', message: 'the client is closed', retry: false };
+export const isClosed: Failure = { code: 'closed', message: 'it is closed', retry: false };
 
 export function enter(d: Draft, phase: Phase): void {
   d.s.phase = phase;
@@ -64,7 +64,7 @@ export function lost(d: Draft, code: number, reason: string): void {
   enter(d, 'waiting');
   salvageCalls(d);
   wantAll(d);
-  const retryInMs = Math.floor(d.random * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(s.attempt, 20)));
+  const retryInMs = Math.floor(d.random * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** s.attempt));
   s.attempt++;
   s.deadlines.retry = d.now + retryInMs;
   d.effects.push({ type: 'status', status: { status: 'waiting', retryInMs, code, reason } });
@@ -93,8 +93,8 @@ export function ping(d: Draft, limitMs: number): void {
 }
 
 export function keepExpiry(d: Draft, ok: AuthOk): void {
-  const expiresMs = Date.parse(ok.expires_at);
-  d.s.expiresMs = Number.isNaN(expiresMs) ? null : expiresMs;
+  // NaN where it can't be read.
+  d.s.expiresMs = Date.parse(ok.expires_at) || null;
   scheduleRefresh(d, 0.75 + 0.15 * d.random);
 }
 
@@ -107,6 +107,10 @@ export function scheduleRefresh(d: Draft, share: number): void {
   if (leftMs > 0) d.s.deadlines.refresh = d.now + Math.max(5_000, leftMs * share);
 }
 
+/** At most once a second: what was sent at once is refused at once. `flush` takes it back. */
 export function slowDown(d: Draft): void {
-  d.s.perSecond = Math.max(1, d.s.perSecond / 2);
+  const { s } = d;
+  if (d.now - s.slowedMs < 1000) return;
+  s.slowedMs = d.now;
+  s.perSecond = Math.max(1, s.perSecond / 2);
 }

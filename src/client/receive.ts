@@ -7,9 +7,9 @@ import type { AuthOk, ErrorBody, MarkOk, RequestId, SubscribeOk } from '../proto
 import { fail, flush } from './calls.js';
 import * as channels from './channels.js';
 import { acceptAnnouncement, acceptSeq, adopt, ownMark, synced } from './person.js';
-import { enter, keepExpiry, lost, slowDown } from './phases.js';
+import { enter, keepExpiry, lost, scheduleRefresh, slowDown } from './phases.js';
 import { takePending } from './requests.js';
-import { BURST, type Draft, type Frame, type Pending } from './state.js';
+import type { Draft, Frame, Pending } from './state.js';
 
 export function onFrame(d: Draft, { frame }: { readonly frame: Frame }): void {
   const { id, event } = frame;
@@ -17,25 +17,25 @@ export function onFrame(d: Draft, { frame }: { readonly frame: Frame }): void {
     delete d.s.deadlines.probe;
     d.s.deadlines.silence = d.now + d.s.pingMs;
   }
-  if (typeof id === 'number' || typeof id === 'string') {
-    const pending = takePending(d, id);
-    if (pending !== undefined) onAnswer(d, id, pending, frame);
+  if (typeof event !== 'string') {
+    const pending = takePending(d, id as RequestId);
+    if (pending !== undefined) onAnswer(d, id as RequestId, pending, frame);
     flush(d);
-  } else if (typeof event === 'string' && d.s.phase !== 'authenticating') {
+  } else if (d.s.phase !== 'authenticating') {
     onPush(d, event, frame);
   }
 }
 
 function onAnswer(d: Draft, id: RequestId, pending: Pending, { ok, error }: Frame): void {
   if (typeof error === 'object' && error !== null) return onError(d, id, pending, error as ErrorBody);
-  if (typeof ok !== 'object' || ok === null) return lost(d, 1006, 'the server answered neither ok nor error');
+  if (typeof ok !== 'object' || ok === null) return lost(d, 1006, 'neither ok nor error');
   switch (pending.kind) {
     case 'auth':
       return authenticated(d, ok as AuthOk);
     case 'refresh':
       return refreshed(d, ok as AuthOk);
     case 'subscribe':
-      return channels.subscribed(d, Number(id), ok as SubscribeOk);
+      return channels.subscribed(d, id, ok as SubscribeOk);
     case 'call': {
       const { op } = pending.call.body;
       if (op === 'seen' || op === 'read' || op === 'archive') {
@@ -55,10 +55,11 @@ function onAnswer(d: Draft, id: RequestId, pending: Pending, { ok, error }: Fram
 function onError(d: Draft, id: RequestId, pending: Pending, error: ErrorBody): void {
   if (error.code === 'rate_limited') slowDown(d);
   if (pending.kind === 'call') fail(d, pending.call.ref, error);
-  else if (pending.kind === 'subscribe') channels.subscribeFailed(d, Number(id), pending.channel, error);
-  // A refused token is followed by 4401, a refused person by the close that says what to do; anything else is tried again.
-  else if (pending.kind === 'auth' && error.code !== 'forbidden')
-    lost(d, error.code === 'unauthorized' ? 4401 : 1006, error.message);
+  else if (pending.kind === 'subscribe') channels.subscribeFailed(d, id, pending.channel, error);
+  else if (pending.kind === 'unsubscribe') channels.unsubscribeFailed(d, pending.channel, error);
+  else if (pending.kind === 'refresh') scheduleRefresh(d, 0.5);
+  // Who is refused waits for the close that says why. What will never be taken asks for another token; what may be taken later is kept.
+  else if (error.code !== 'forbidden') lost(d, error.retry ? 1006 : 4401, error.message);
 }
 
 function authenticated(d: Draft, ok: AuthOk): void {
@@ -67,8 +68,7 @@ function authenticated(d: Draft, ok: AuthOk): void {
   s.sinceMs = d.now;
   s.pingMs = Math.max(1, ok.ping_s) * 1000;
   s.deadlines.silence = d.now + s.pingMs;
-  s.budget = Math.min(BURST, s.perSecond);
-  s.budgetAtMs = d.now;
+  s.tatMs = 0;
   adopt(d, ok);
   keepExpiry(d, ok);
   s.session = ok.session;
@@ -84,7 +84,7 @@ function refreshed(d: Draft, ok: AuthOk): void {
   const before = d.s.expiresMs;
   keepExpiry(d, ok);
   // The same token again: nothing is won by asking once more, so let the server end the session.
-  if (before !== null && d.s.expiresMs !== null && d.s.expiresMs <= before) delete d.s.deadlines.refresh;
+  if ((d.s.expiresMs ?? Infinity) <= (before ?? 0)) delete d.s.deadlines.refresh;
 }
 
 function onPush(d: Draft, event: string, push: Frame): void {
@@ -99,7 +99,7 @@ function onPush(d: Draft, event: string, push: Frame): void {
   } else if (event === 'resync' && channel === undefined) {
     onResync(d, (push['data'] as { readonly channel?: unknown } | undefined)?.channel);
   } else if (event === 'unsubscribed' && typeof channel === 'string') {
-    const message = `the user may no longer read ${channel}`;
+    const message = 'no longer allowed';
     channels.refuse(d, channel, { code: 'forbidden', message, retry: false });
   } else if (typeof seq === 'number' && channel === undefined) {
     const verdict = acceptSeq(d, seq);

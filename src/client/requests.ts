@@ -14,10 +14,12 @@ export function request(d: Draft, pending: Pending, body: JsonObject): number {
 /** Takes what an answer is for; undefined for an answer nobody asked for. */
 export function takePending(d: Draft, id: RequestId): Pending | undefined {
   const found = d.s.pending.get(id);
-  if (found !== undefined) {
-    const rest = new Map(d.s.pending);
-    rest.delete(id);
-    d.s.pending = rest;
-  }
+  if (found !== undefined) d.s.pending = without(d.s.pending, id);
   return found;
+}
+
+export function without<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<K, V> {
+  const rest = new Map(map);
+  rest.delete(key);
+  return rest;
 }

@@ -38,27 +38,27 @@ export function openSocket(Class: WebSocketClass, url: string, handler: SocketHa
     heard = false;
     handler.gone(code, reason);
   };
-  let ws: WebSocketLike;
+  let ws: WebSocketLike | undefined;
+  let problem = '';
   try {
     ws = new Class(url, [SUBPROTOCOL]);
+    ws.onopen = () => heard && handler.open();
+    ws.onmessage = ({ data }: { readonly data: unknown }) => heard && typeof data === 'string' && handler.message(data);
+    // A close follows every error; Node's `ws` says here what went wrong, browsers don't.
+    ws.onerror = ({ message }: { readonly message?: unknown }) =>
+      void (problem = typeof message === 'string' ? message : '');
+    ws.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+      once(code, reason || problem);
   } catch (error) {
     queueMicrotask(() => once(1006, String(error)));
-    return { send: () => undefined, drop: () => void (heard = false) };
   }
-  let problem = '';
-  ws.onopen = () => heard && handler.open();
-  ws.onmessage = ({ data }: { readonly data: unknown }) => heard && typeof data === 'string' && handler.message(data);
-  // A close follows every error; Node's `ws` says here what went wrong, browsers don't.
-  ws.onerror = ({ message }: { readonly message?: unknown }) =>
-    void (problem = typeof message === 'string' ? message : '');
-  ws.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => once(code, reason || problem);
   return {
-    send: (text) => ws.send(text),
+    send: (text) => ws?.send(text),
     drop: (reason) => {
       heard = false;
       try {
         // At most 123 bytes of reason are allowed; three bytes a character at worst.
-        ws.close(1000, reason.slice(0, 40));
+        ws?.close(1000, reason.slice(0, 40));
       } catch {
         // It is closing already, or was never open.
       }

@@ -49,8 +49,8 @@ export interface Call {
 
 /** A request that was sent on this connection and not answered. */
 export type Pending =
-  | { readonly kind: 'auth' | 'refresh' | 'ping' | 'unsubscribe' }
-  | { readonly kind: 'subscribe'; readonly channel: string }
+  | { readonly kind: 'auth' | 'refresh' | 'ping' }
+  | { readonly kind: 'subscribe' | 'unsubscribe'; readonly channel: string }
   | { readonly kind: 'call'; readonly call: Call };
 
 /**
@@ -80,12 +80,15 @@ export interface State {
   readonly session: string | null;
   readonly nextId: number;
   readonly channels: ReadonlyMap<string, ChannelState>;
+  /** Channels that nobody wants and the server may still hold: from when on each may be unsubscribed. */
+  readonly leaving: ReadonlyMap<string, number>;
   readonly calls: readonly Call[];
   readonly pending: ReadonlyMap<RequestId, Pending>;
-  /** Token bucket: messages that may be sent now, as of when, and how many more per second. */
-  readonly budget: number;
-  readonly budgetAtMs: number;
+  /** The pace of messages (GCRA, as the server has it): when the next is due if all came evenly, how many a second. */
+  readonly tatMs: number;
   readonly perSecond: number;
+  /** When the server last found that too much. */
+  readonly slowedMs: number;
   /** At each of these times the machine wants a `tick`. */
   readonly deadlines: Readonly<Partial<Record<Deadline, number>>>;
 }
@@ -180,7 +183,7 @@ export interface Draft extends Env {
 /** Full jitter over [0, min(cap, base·2^n)]. */
 export const BACKOFF_BASE_MS = 1_000;
 export const BACKOFF_CAP_MS = 30_000;
-/** After this long authenticated the failures before are forgotten. */
+/** After this long authenticated the failures before are forgotten, and after this long without another a slowdown. */
 export const STABLE_MS = 30_000;
 /** A token, an open socket, an auth answer: each is waited for this long. */
 export const TOKEN_WAIT_MS = 30_000;
@@ -202,6 +205,9 @@ export const MAX_REMEMBERED = 200;
 /** A token this close to its end is not worth a connection. */
 export const TOKEN_MARGIN_MS = 5_000;
 
+/** What is in a state is never changed, so that all can share this. */
+export const none: ReadonlyMap<never, never> = new Map<never, never>();
+
 export function initialState(position: Position | null): State {
   return {
     phase: 'waiting',
@@ -217,12 +223,13 @@ export function initialState(position: Position | null): State {
     pingMs: PING_MS,
     session: null,
     nextId: 1,
-    channels: new Map(),
+    channels: none,
+    leaving: none,
     calls: [],
-    pending: new Map(),
-    budget: 0,
-    budgetAtMs: 0,
+    pending: none,
+    tatMs: 0,
     perSecond: PER_SECOND,
+    slowedMs: 0,
     deadlines: {},
   };
 }

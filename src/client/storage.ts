@@ -25,7 +25,8 @@ const DEFAULT_KEY = 'belfry.position';
 export function loadPosition({ storage, storageKey = DEFAULT_KEY }: StorageOptions): Position | null {
   try {
     const { userId, seq, epoch } = JSON.parse(storage?.getItem(storageKey) ?? '') as Record<string, unknown>;
-    if (typeof userId !== 'string' || typeof epoch !== 'string' || !Number.isSafeInteger(seq)) return null;
+    if (typeof userId !== 'string' || typeof epoch !== 'string' || !epoch || !Number.isSafeInteger(seq)) return null;
+    if ((seq as number) < 0) return null;
     return { userId, seq: seq as number, epoch };
   } catch {
     return null;

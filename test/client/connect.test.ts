@@ -161,6 +161,15 @@ describe('tokens', () => {
     expect(asked).toEqual([false, true, true]);
   });
 
+  it('that are none are not shown to the server', async () => {
+    let asked = 0;
+    const client = open({ token: () => (asked++ === 0 ? (undefined as unknown as string) : 'good') });
+    const [status] = await next(client, 'status', (s) => s.status === 'waiting');
+    expect(status).toMatchObject({ code: 4401, reason: 'no token: it is empty' });
+    expect((await (await server.peer()).welcome())['token']).toBe('good');
+    expect(server.count()).toBe(1);
+  });
+
   it('are refreshed on the open socket before they end', async () => {
     let n = 0;
     open({ token: () => `t${++n}` });
@@ -218,6 +227,20 @@ describe('subscriptions', () => {
     expect(await peer.next('unsubscribe')).toMatchObject({ channel: 'post:1' });
   });
 
+  it('that are closed before the first answer reject, and those that had it keep it', async () => {
+    const client = open();
+    const one = client.subscribe('post:1', () => undefined);
+    const two = client.subscribe('post:1', () => undefined);
+    two.close();
+    await expect(two.ready).rejects.toMatchObject({ name: 'BelfryClientError', code: 'closed' });
+    const peer = await server.peer();
+    await peer.welcome();
+    peer.send(ok((await peer.next('subscribe')).id, 'post:1'));
+    await one.ready;
+    one.close();
+    expect((await one.ready).offset).toBe(5);
+  });
+
   it('are resumed, several at once, each from its own offset', async () => {
     const client = open();
     const a = client.subscribe('a', () => undefined);
@@ -271,6 +294,36 @@ describe('calls', () => {
     expect(await answer).toEqual({ seq: 11, unseen: 0, unread: 0 });
   });
 
+  it('that can be no JSON reject, and the client goes on', async () => {
+    const client = open();
+    const peer = await server.peer();
+    await peer.welcome();
+    const ring: Record<string, unknown> = {};
+    ring['self'] = ring;
+    for (const data of [{ n: 10n }, ring]) {
+      const error: unknown = await client.publish('r', 'e', data as never).catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(BelfryClientError);
+      expect(error).toMatchObject({
+        code: 'bad_request',
+        retry: false,
+        message: expect.stringMatching(/BigInt|circular/),
+      });
+    }
+    const answer = client.ping();
+    peer.send({ id: (await peer.next('ping')).id, ok: {} });
+    expect(await answer).toEqual({});
+  });
+
+  it('are sent as they were when they were made', async () => {
+    const client = open();
+    const data = { n: 1 };
+    void client.publish('r', 'e', data);
+    data.n = 2;
+    const peer = await server.peer();
+    await peer.welcome();
+    expect(await peer.next('publish')).toMatchObject({ data: { n: 1 } });
+  });
+
   it('that mark tell the numbers, as a badge would', async () => {
     const client = open();
     const peer = await server.peer();
@@ -295,7 +348,7 @@ describe('calls', () => {
 });
 
 describe('handlers', () => {
-  it('may call the client, and one that throws harms no other', async () => {
+  function uncaughtErrors() {
     const uncaught = vi.fn();
     const others = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException').on('uncaughtException', uncaught);
@@ -303,6 +356,11 @@ describe('handlers', () => {
       process.removeAllListeners('uncaughtException');
       for (const other of others) process.on('uncaughtException', other);
     });
+    return uncaught;
+  }
+
+  it('may call the client, and one that throws harms no other', async () => {
+    const uncaught = uncaughtErrors();
     const client = open();
     client.on('notification', () => {
       throw new Error('mine');
@@ -315,6 +373,50 @@ describe('handlers', () => {
     peer.send(notification(12));
     expect(await peer.next('read')).toMatchObject({ ids: ['12'] });
     expect(uncaught).toHaveBeenCalledTimes(2);
+  });
+
+  it('are not needed for an error to surface: whatever throws, what comes next is done', async () => {
+    const uncaught = uncaughtErrors();
+    const client = open();
+    const peer = await server.peer();
+    await peer.welcome();
+    await next(client, 'synced');
+    client.subscribe(5n as unknown as string, () => undefined);
+    const answer = client.ping();
+    peer.send({ id: (await peer.next('ping')).id, ok: {} });
+    expect(await answer).toEqual({});
+    expect(uncaught).toHaveBeenCalledTimes(1);
+  });
+
+  it('that listen anew at each event hear each once, and one that was taken off hears nothing more', async () => {
+    const client = open();
+    const heard = { person: 0, channel: 0 };
+    const taken = vi.fn();
+    const listen = () => {
+      const end = client.on('notification', () => {
+        end();
+        takeOff();
+        // Not without end, should it fail.
+        if (++heard.person < 100) listen();
+      });
+    };
+    listen();
+    const takeOff = client.on('notification', taken);
+    client.subscribe('post:1', () => undefined);
+    const subscribe = () => {
+      const subscription = client.subscribe('post:1', () => {
+        subscription.close();
+        if (++heard.channel < 100) subscribe();
+      });
+    };
+    subscribe();
+    const peer = await server.peer();
+    await peer.welcome();
+    const channel = next(client, 'channel');
+    peer.send(notification(11), { event: 'like_update', channel: 'post:1', data: {} });
+    await channel;
+    expect(heard).toEqual({ person: 1, channel: 1 });
+    expect(taken).not.toHaveBeenCalled();
   });
 
   it('that closes the client is not called in the middle of something else', async () => {
@@ -408,14 +510,14 @@ describe('storage', () => {
     expect(await (await server.peer()).welcome()).toMatchObject({ since: 11, epoch: 'e1' });
   });
 
-  it.each(['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'])(
-    'takes %j for none',
-    async (value) => {
-      const storage = { getItem: () => value, setItem: () => undefined };
-      open({ storage });
-      expect(await (await server.peer()).welcome()).not.toHaveProperty('since');
-    },
-  );
+  it.each([
+    ...['', 'null', '{', '{"seq":"x"}', '{"userId":"1","seq":1e99,"epoch":"e"}'],
+    ...['{"userId":"1","seq":-1,"epoch":"e"}', '{"userId":"1","seq":1,"epoch":""}'],
+  ])('takes %j for none', async (value) => {
+    const storage = { getItem: () => value, setItem: () => undefined };
+    open({ storage });
+    expect(await (await server.peer()).welcome()).not.toHaveProperty('since');
+  });
 
   it('that throws counts as none', async () => {
     const storage = {

@@ -151,5 +151,11 @@ export function channelEvent(offset: number, channel = 'post:1'): Frame {
 }
 
 function plain(state: State): unknown {
-  return { ...state, channels: [...state.channels], pending: [...state.pending], own: [...state.own] };
+  return {
+    ...state,
+    channels: [...state.channels],
+    leaving: [...state.leaving],
+    pending: [...state.pending],
+    own: [...state.own],
+  };
 }

@@ -130,6 +130,16 @@ describe('a fetch', () => {
     expect(shown()).toEqual(['b unseen', 'a unseen']);
   });
 
+  it('that brings no page but the body of an error has failed, and the list stays', async () => {
+    await answer(page(10, ['a']));
+    void list.reload();
+    await answer({ title: 'Unauthorized', status: 401 } as unknown as NotificationPage);
+    expect(list.snapshot()).toMatchObject({ loading: false, error: expect.any(TypeError) });
+    expect(shown()).toEqual(['a unseen']);
+    await push(put(11, 'b'));
+    expect(shown()).toEqual(['b unseen', 'a unseen']);
+  });
+
   it('that another one overtook is void', async () => {
     await push({ event: 'resync', data: { reason: 'truncate' } });
     expect(fetches).toHaveLength(2);

@@ -6,6 +6,7 @@
 import jwt from 'jsonwebtoken';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket } from 'ws';
+import type { Frame } from '../../src/client/state.js';
 import { connect, type Client, type Gap, type NotificationData } from '../../src/client/index.js';
 import type { TestDatabase } from '../support/postgres.js';
 import type { Proxy } from '../support/proxy.js';
@@ -98,6 +99,21 @@ it('resumes over a kill of the socket mid-stream, to the very event', async () =
   expect(screen.seqs).toEqual(Array.from({ length: 30 }, (_, i) => i + 1));
   await until('and all comments', () => screen.comments.length === 30);
 }, 180_000);
+
+it('leaves many channels at once below the limit of the server', async () => {
+  const [ada = ''] = await addUsers(database.pool, 'Ada');
+  const client = connect({ url: running.url, token: () => token(ada), WebSocket });
+  onTestFinished(() => client.close());
+  const frames: Frame[] = [];
+  client.on('frame', (frame) => frames.push(frame));
+  const subscriptions = Array.from({ length: 40 }, (_, i) => client.subscribe(`post:${i}`, () => undefined));
+  await Promise.all(subscriptions.map(({ ready }) => ready));
+  frames.length = 0;
+  for (const subscription of subscriptions) subscription.close();
+  await until('40 answers', () => frames.filter(({ id }) => id !== undefined).length === 40);
+  expect(frames.filter(({ error }) => error !== undefined)).toEqual([]);
+  expect(client.status.status).toBe('online');
+});
 
 it('tells of one gap when it was away for more than 500 changes', async () => {
   const [ada = '', bo = ''] = await addUsers(database.pool, 'Ada', 'Bo');

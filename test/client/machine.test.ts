@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { closeAction, closeCodes } from '../../src/protocol/codes.js';
 import { nextDeadline } from '../../src/client/machine.js';
-import { BURST, MAX_CALLS, type Input, type Phase } from '../../src/client/state.js';
+import { BURST, MAX_CALLS, PER_SECOND, STABLE_MS, type Input, type Phase } from '../../src/client/state.js';
 import { channelEvent, Drive, notification, subscribeOk } from './drive.js';
 
 const phases: Record<Phase, () => Drive> = {
@@ -381,6 +381,92 @@ describe('3: channels', () => {
     expect(asked()).toBe(200);
   });
 
+  describe('many that end at once', () => {
+    const asked = (drive: Drive, op: string, among = drive.all) =>
+      drive.of('send', among).flatMap(({ frame }) => (frame['op'] === op ? [frame] : []));
+    const subscribedTo = (count: number): Drive => {
+      const drive = new Drive();
+      for (let i = 0; i < count; i++) drive.put({ type: 'subscribe', channel: `post:${i}` });
+      drive.live();
+      while (asked(drive, 'subscribe').length < count) drive.toDeadline();
+      for (const { id, channel } of asked(drive, 'subscribe'))
+        drive.frame({ id, ok: subscribeOk({ channel: channel as string }) });
+      return drive.pass(2000);
+    };
+    const endAll = (drive: Drive, count: number) => {
+      for (let i = 0; i < count; i++) drive.put({ type: 'unsubscribe', channel: `post:${i}` });
+      return drive;
+    };
+    const refused = { code: 'rate_limited', message: 'wait', retry: true };
+
+    it('are unsubscribed below the limit of the server, before new ones are asked for', () => {
+      const drive = endAll(subscribedTo(60), 60);
+      expect(asked(drive, 'unsubscribe')).toHaveLength(BURST);
+      const before = drive.all.length;
+      drive.put({ type: 'subscribe', channel: 'new' }, { type: 'call', ref: 1, body: { op: 'ping' } });
+      for (let second = 1; second <= 4; second++) {
+        const sent = asked(drive, 'unsubscribe').length;
+        drive.pass(1000);
+        expect(asked(drive, 'unsubscribe').length - sent).toBeLessThanOrEqual(19);
+      }
+      const ops = drive.of('send', drive.all.slice(before)).map(({ frame }) => frame['op']);
+      expect(ops).toEqual([...Array<string>(60 - BURST).fill('unsubscribe'), 'subscribe', 'ping']);
+      expect(new Set(asked(drive, 'unsubscribe').map(({ channel }) => channel)).size).toBe(60);
+    });
+
+    it('are unsubscribed again where the server had no time', () => {
+      const drive = endAll(subscribedTo(2), 2);
+      const [first, second] = asked(drive, 'unsubscribe');
+      drive.frame({ id: first?.['id'], error: refused }).frame({ id: second?.['id'], ok: { channel: 'post:1' } });
+      expect(asked(drive, 'unsubscribe')).toHaveLength(2);
+      drive.pass(4000);
+      expect(asked(drive, 'unsubscribe').slice(2)).toMatchObject([{ channel: 'post:0' }]);
+      drive.answer('unsubscribe', {}).pass(10_000);
+      expect(asked(drive, 'unsubscribe')).toHaveLength(3);
+      // What it says of another connection means nothing any more.
+      const cut = endAll(subscribedTo(40), 40).put({ type: 'gone', code: 1006, reason: '' }).again();
+      const before = asked(cut, 'unsubscribe').length;
+      expect(asked(cut.pass(10_000), 'unsubscribe')).toHaveLength(before);
+    });
+
+    it('and are wanted again end as subscribed, the other way round as not', () => {
+      const drive = endAll(subscribedTo(40), 40);
+      const late = { channel: 'post:39' };
+      const ops = () =>
+        drive.of('send').flatMap(({ frame }) => (frame['channel'] === late.channel ? [frame['op']] : []));
+      drive.put({ type: 'subscribe', ...late }).pass(5000);
+      expect(ops()).toEqual(['subscribe', 'subscribe']);
+      drive.answer('subscribe', subscribeOk(late));
+      expect(drive.state.channels.get(late.channel)?.phase).toBe('on');
+      const other = endAll(subscribedTo(40), 40);
+      other.put({ type: 'subscribe', ...late }, { type: 'unsubscribe', ...late }).pass(5000);
+      expect(asked(other, 'unsubscribe')).toHaveLength(40);
+      expect(other.state.channels.size).toBe(0);
+    });
+
+    it('are unsubscribed no oftener, where one was refused and its channel is wanted again', () => {
+      const drive = endAll(subscribedTo(1), 1);
+      const { id } = drive.sent('unsubscribe');
+      drive.put({ type: 'subscribe', channel: 'post:0' }).frame({ id, error: refused }).pass(5000);
+      drive.answer('subscribe', subscribeOk({ channel: 'post:0' }));
+      expect(asked(drive, 'unsubscribe')).toHaveLength(1);
+      expect(endAll(drive, 1).pass(5000).state.channels.size).toBe(0);
+      expect(asked(drive, 'unsubscribe')).toHaveLength(2);
+    });
+
+    it('slow it down once a second at most, and not for ever', () => {
+      const drive = endAll(subscribedTo(BURST), BURST);
+      for (const { id } of asked(drive, 'unsubscribe')) drive.frame({ id, error: refused });
+      expect(drive.state.perSecond).toBe(PER_SECOND / 2);
+      drive.pass(STABLE_MS);
+      for (let i = 0; i < 200; i++) drive.put({ type: 'subscribe', channel: `other:${i}` });
+      drive.pass(13_000);
+      expect(asked(drive, 'subscribe').filter(({ channel }) => (channel as string).startsWith('other'))).toHaveLength(
+        200,
+      );
+    });
+  });
+
   it('slows down when told that it is too fast', () => {
     const drive = new Drive();
     for (let i = 0; i < 100; i++) drive.put({ type: 'subscribe', channel: `post:${i}` });
@@ -620,6 +706,22 @@ describe('9: tokens', () => {
 
   it('keeps the token when the server could not check it', () => {
     expect(new Drive().authenticating().refuse('auth', 'unavailable', true).toDeadline().state.phase).toBe('opening');
+  });
+
+  it('asks for another when the server will never take the one it was given', () => {
+    expect(new Drive().authenticating().refuse('auth', 'bad_request').toDeadline().state.phase).toBe('token');
+  });
+
+  it('refreshes again when the server had no time for it', () => {
+    const drive = new Drive().live();
+    while (drive.of('fetchToken').length === 1) drive.toDeadline().frame({ event: 'badge', data: {} });
+    drive.put({ type: 'token', token: 't2' }).refuse('auth', 'unavailable', true);
+    const end = drive.state.expiresMs ?? 0;
+    while (drive.now < end && drive.of('fetchToken').length === 2)
+      drive.toDeadline().frame({ event: 'badge', data: {} });
+    expect(drive.of('fetchToken')).toHaveLength(3);
+    expect(drive.now).toBeLessThan(end);
+    expect(drive.state.phase).toBe('live');
   });
 
   it('refreshes in band before the end, and again for the next', () => {

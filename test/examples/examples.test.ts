@@ -6,7 +6,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { connect, createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
@@ -131,6 +131,25 @@ describe.skipIf(withClient === null)('the Python client (needs python3 with webs
     const offset = Number(comments()[0]?.['offset']);
     expect(comments().map((frame) => frame['offset'])).toEqual(Array.from({ length: 12 }, (_, i) => offset + i));
     expect(frames(client).filter(({ event }) => event === 'gap')).toEqual([]);
+  });
+
+  it('comes again where it is not let in: by a 503 of a gateway that drains, by a front that hangs up', async () => {
+    const answers = ['HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n', ''];
+    const front = createTcpServer((near) => {
+      near.on('error', () => undefined);
+      const answer = answers.shift();
+      if (answer !== undefined) return void near.once('data', () => near.end(answer));
+      const far = connect(proxy.port, '127.0.0.1').on('error', () => undefined);
+      near.pipe(far).pipe(near);
+    });
+    await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void front.close());
+    const [file = '', , ...rest] = arguments_('1');
+    const { port } = front.address() as AddressInfo;
+    const client = start(withClient ?? '', [file, `ws://127.0.0.1:${port}/ws`, ...rest]);
+    await until('counters', () => client.output.includes('"counters"') || client.child.exitCode !== null, 20_000);
+    expect(client.output).toContain('"counters"');
+    expect(client.output.match(/not connected: /g)).toHaveLength(2);
   });
 
   it('stops at a final code', async () => {
