@@ -144,7 +144,7 @@ describe('redis', () => {
   runs(title('queues no more than so much, and tells the others that something was lost'), async () => {
     const [one, other] = [await started('redis', port), await started('redis', port)];
     for (let i = 0; i < 20_000; i++) one.broker.publish([marker]);
-    await expect.poll(() => told(other.ear)).toBe(true);
+    await expect.poll(() => told(other.ear), { timeout: 15_000 }).toBe(true);
     expect(other.ear.heard.filter(({ to }) => to === 'badge').length).toBeLessThan(20_000);
   });
 });
