@@ -1,8 +1,8 @@
--- 0018: what is inserted after an update, whoever came between them.
+-- 0018: heads and counters whoever came between; days of the outbox that are dropped without a look at their rows.
 --
 -- Locks: none that anybody waits for; functions are replaced.
 
--- As 0005 has them, but for what is inserted: what the update did not find, and not what is not there now. A row that somebody else made
+-- Heads and counters are as 0005 has them, but for what is inserted: what the update did not find, and not what is not there now. A row that somebody else made
 -- in between was not stepped by the update, so it must not be left out here.
 
 create or replace function belfry.step_heads(p_steps belfry.head_step[]) returns bigint[]
@@ -57,3 +57,45 @@ begin
                  join belfry.counter c on c.source = d.source and c.object_id = d.object_id order by d.ord);
 end
 $$;
+
+-- As 0010 has it, but nothing looks through the rows: its age is that of the partition's end, and what is unread is asked for in two
+-- parts with literals, which an index answers, also while writers wait for the lock. No other day is locked.
+create or replace function belfry.drop_partition(name text, kept interval) returns text
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+as $$
+declare
+  v_end    timestamptz;
+  v_seen   pg_snapshot;
+  v_wanted boolean;
+begin
+  if (drop_partition.name ~ '^outbox_[0-9]{8}$') is not true then
+    raise invalid_parameter_value using message = 'belfry.drop_partition: name must be that of a day, such as outbox_20260115';
+  end if;
+  select (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz into v_end
+    from pg_class c join pg_inherits i on i.inhrelid = c.oid
+   where c.oid = to_regclass('belfry.' || drop_partition.name) and i.inhparent = 'belfry.outbox'::regclass;
+  if (v_end <= clock_timestamp() - kept) is not true then
+    return 'young';
+  end if;
+  -- Without the lock first: a partition that may not be dropped yet costs nobody a wait.
+  for i in 1 .. 2 loop
+    select r.seen into v_seen from belfry.relay r;
+    execute format('select exists (select from belfry.%1$I where xid >= %2$L::xid8) or exists (select from belfry.%1$I where xid = any (%3$L::xid8[]))
+                        or exists (select from belfry.replay_job j where j.mode <> ''retry'' and j.state in (''waiting'', ''running'')
+                                      and j.after_id < (select max(id) from belfry.%1$I))',
+                   drop_partition.name, pg_snapshot_xmax(v_seen), array(select pg_snapshot_xip(v_seen)))
+      into v_wanted;
+    if v_wanted then
+      return 'unread';
+    end if;
+    if i = 1 then
+      execute format('lock table only belfry.outbox, only belfry.%I in access exclusive mode', drop_partition.name);
+    end if;
+  end loop;
+  execute format('drop table belfry.%I', drop_partition.name);
+  return 'dropped';
+end
+$$;
+comment on function belfry.drop_partition is 'Drops the partition of a day: dropped, young (rows of that day are to be kept), or unread (by the relay, or by a replay under way).';

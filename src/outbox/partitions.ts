@@ -4,7 +4,7 @@
  * What must hold:
  * - No writer waits longer than 200 ms: every lock here has a lock_timeout of 100 ms and is retried; what still can't be
  *   had is left for the next time.
- * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql).
+ * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql, 0018_heads_and_days.sql).
  * - A partition is made with LIKE and ATTACH (SHARE UPDATE EXCLUSIVE on the parent); PARTITION OF would take ACCESS EXCLUSIVE.
  *   Without its own identity: since Postgres 17 a table that has one can't be attached.
  * - A partition is dropped only when every row in it was read (S of the stored cursor, replays under way) and nobody can add one: checked

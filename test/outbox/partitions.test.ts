@@ -150,6 +150,27 @@ test('old days are dropped, young ones and unread ones are not', async () => {
   expect(await countIn(young)).toBe(100);
 });
 
+test('whether a day is old is told by its end: its rows are not looked through', async () => {
+  const name = await pastDay(-9, 5_000);
+  await readEverything();
+  await client.query('begin');
+  const { rows: relations } = await client.query<{ oid: string }>(
+    `select c.oid from pg_class c where c.oid = $1::regclass or c.oid in (select indexrelid from pg_index where indrelid = $1::regclass)`,
+    [`belfry.${name}`],
+  );
+  const { rows } = await client.query<{ outcome: string }>(
+    `select belfry.drop_partition($1, interval '5 days') as outcome`,
+    [name],
+  );
+  expect(rows).toEqual([{ outcome: 'dropped' }]);
+  const { rows: read } = await client.query<{ rows: string }>(
+    `select sum(pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid)) as rows from unnest($1::oid[]) oid`,
+    [relations.map(({ oid }) => oid)],
+  );
+  expect(Number(read[0]?.rows)).toBeLessThan(10);
+  await client.query('commit');
+});
+
 test('a day that a replay under way has not come past is kept', async () => {
   const name = await pastDay(-9, 10);
   await readEverything();
