@@ -62,19 +62,28 @@ export class Retention {
   }
 
   private async tried(work: () => Promise<void>): Promise<void> {
-    await work().catch((error: unknown) =>
-      this.options.log.warn({ error: messageOf(error) }, 'retention failed; it is tried again later'),
-    );
+    try {
+      await work();
+    } catch (error) {
+      if (!this.stopping.signal.aborted)
+        this.options.log.warn({ error: messageOf(error) }, 'retention failed; it is tried again later');
+    }
   }
 
   private async days(): Promise<void> {
     const { config, url } = this.options;
+    const { signal } = this.stopping;
     this.daysDueAt = performance.now() + daysEveryMs;
     const client = await connect(url, { applicationName: 'belfry days', session: daysSession });
+    let cancel: (() => void) | null = null;
     try {
-      await ensurePartitions(client, { today: false });
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+      cancel = () => void cancelStatement(url, rows[0]?.pid).catch(() => undefined);
+      signal.addEventListener('abort', cancel);
+      await ensurePartitions(client, { today: false, signal });
       await dropOldPartitions(client, { retentionMs: config.retention.outboxMs });
     } finally {
+      if (cancel !== null) signal.removeEventListener('abort', cancel);
       await client.end().catch(() => undefined);
     }
   }
@@ -91,5 +100,15 @@ export class Retention {
     } finally {
       await client.end().catch(() => undefined);
     }
+  }
+}
+
+/** Ends what a backend is at, which may take minutes, and not its session: that has something to put right. */
+async function cancelStatement(url: string, pid: number | undefined): Promise<void> {
+  const client = await connect(url, { applicationName: 'belfry days' });
+  try {
+    await client.query('select pg_cancel_backend($1)', [pid]);
+  } finally {
+    await client.end();
   }
 }

@@ -37,6 +37,27 @@ async function withRelay(work: () => Promise<void>): Promise<void> {
   }
 }
 
+it('a relay that stops while a full default partition is looked through breaks that off, and leaves no day that can not be written', async () => {
+  await client.query(
+    `insert into belfry.outbox (source, op, new)
+     select 'test', 'created', jsonb_build_object('x', repeat('x', 1900)) from generate_series(1, 6000)`,
+  );
+  await client.query(`
+    update belfry.relay set seen = pg_current_snapshot();
+    create function public.hold() returns event_trigger language plpgsql
+      as $$ begin if current_query() ~ 'verify_excluded_days' then perform pg_sleep(3600); end if; end $$;
+    create event trigger hold on ddl_command_start when tag in ('ALTER TABLE') execute function public.hold()`);
+  const count = async (sql: string) => (await client.query(sql)).rowCount;
+  const excluded = `select from pg_constraint where conrelid = 'belfry.outbox_default'::regclass and conname ~ '^without'`;
+  await withRelay(async () => {
+    const looking = `select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
+    await expect.poll(() => count(looking), patience).toBe(1);
+    expect(await count(excluded)).toBe(6);
+  });
+  expect(await count(excluded)).toBe(0);
+  await client.query('drop event trigger hold; truncate belfry.outbox_default');
+});
+
 it('a week of days is made when a term begins', async () => {
   const days = async () => (await outboxDays(client)).filter(({ until }) => until !== null).length;
   // In the last minute of a day the next one counts as begun.
