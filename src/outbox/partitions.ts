@@ -4,11 +4,14 @@
  * What must hold:
  * - No writer waits longer than 200 ms: every lock here has a lock_timeout of 100 ms and is retried; what still can't be
  *   had is left for the next time.
- * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql).
+ * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql, 0018_heads_and_days.sql).
  * - A partition is made with LIKE and ATTACH (SHARE UPDATE EXCLUSIVE on the parent); PARTITION OF would take ACCESS EXCLUSIVE.
  *   Without its own identity: since Postgres 17 a table that has one can't be attached.
  * - A partition is dropped only when every row in it was read (S of the stored cursor, replays under way) and nobody can add one: checked
  *   under the lock that the drop needs anyway.
+ * - Attaching looks through the default partition while nobody can write. Where that holds much, a constraint on it says beforehand that
+ *   nothing of the day is in it, verified while everybody writes. As long as it stands nothing of that day can be written, and whoever put it
+ *   up may die: so it is for days that begin in a day at the earliest, and the next one who makes days begins by taking down what stands.
  * - A day whose rows are in the default partition already can't be attached beside them. A few are moved, in the same
  *   transaction and with their xid, so that the cursor reads each once; many stay where they are, and are deleted there.
  */
@@ -20,7 +23,7 @@ import { unreadSql } from './cursor.js';
 export interface PartitionsReport {
   /** Names of the partitions that were made now. */
   readonly made: readonly string[];
-  /** Days (YYYY-MM-DD, UTC) that stay in the default partition: too many rows to move without making writers wait. */
+  /** Days (YYYY-MM-DD, UTC) that stay in the default partition: too many rows in it, of the day or at all, not to make writers wait. */
   readonly left: readonly string[];
   /** Partitions or days that could not be locked in time; the next run tries again. */
   readonly busy: readonly string[];
@@ -46,16 +49,19 @@ const dayMs = 86_400_000;
 /** A day is not attached this shortly before it begins: it might have begun by then. */
 const leadMs = 60_000;
 const defaultDaysAhead = 7;
+/** A day is not excluded from the default partition this shortly before it begins. */
+const excludedLeadMs = dayMs;
 
 /**
  * Makes the partitions of the days ahead, and today's where nobody writes events yet (`today`): a write that is on its way to the
  * default partition when its day is attached fails with 23514, so a day that has begun without a partition stays in the default.
  * The client must be in no transaction, and may execute belfry.make_partition. Takes at most about two seconds when locks
- * can't be had.
+ * can't be had, but where the default partition holds much, as long as it takes to look through it. Once `signal` is aborted nothing long is
+ * begun; what had begun may be cancelled, and is thrown then.
  */
 export async function ensurePartitions(
   client: pg.ClientBase,
-  options: { readonly daysAhead?: number; readonly today: boolean },
+  options: { readonly daysAhead?: number; readonly today: boolean; readonly signal?: AbortSignal },
 ): Promise<PartitionsReport> {
   const made: string[] = [];
   const left: string[] = [];
@@ -64,15 +70,26 @@ export async function ensurePartitions(
   const now = rows[0]?.now ?? NaN;
   const today = now - (now % dayMs);
   const existing = new Set((await outboxDays(client)).map((partition) => partition.name));
+  const missing: string[] = [];
   for (let i = 0; i <= (options.daysAhead ?? defaultDaysAhead); i += 1) {
-    const day = new Date(today + i * dayMs).toISOString().slice(0, 10);
-    const name = partitionName(day);
-    if (existing.has(name) || (!options.today && today + i * dayMs < now + leadMs)) continue;
-    // All days need the same locks: after one that could not be had, the others are not waited for.
-    const outcome = busy.length > 0 ? 'busy' : await retried(client, () => makePartition(client, day));
-    if (outcome === 'made') made.push(name);
-    else if (outcome === 'left') left.push(day);
-    else if (outcome === 'busy') busy.push(day);
+    const begins = today + i * dayMs;
+    const day = new Date(begins).toISOString().slice(0, 10);
+    if (!existing.has(partitionName(day)) && (options.today || begins >= now + leadMs)) missing.push(day);
+  }
+  const far = missing.filter((day) => Date.parse(day) >= now + excludedLeadMs);
+  const admitted = await retried(client, () => admitDays(client));
+  try {
+    const ready = admitted === 'busy' ? admitted : await excludeDays(client, far, options.signal);
+    for (const day of missing) {
+      // All days need the same locks: after one that could not be had, the others are not waited for.
+      const outcome =
+        ready === 'busy' || busy.length > 0 ? 'busy' : await retried(client, () => makePartition(client, day));
+      if (outcome === 'made') made.push(partitionName(day));
+      else if (outcome === 'left') left.push(day);
+      else if (outcome === 'busy') busy.push(day);
+    }
+  } finally {
+    await retried(client, () => admitDays(client));
   }
   return { made, left, busy };
 }
@@ -101,6 +118,37 @@ export async function partitionsSql(
     );
   }
   return parts.join('\n');
+}
+
+/** Where the default partition holds much: sees to it that these days can be attached beside it, as far as nothing of them is in it. */
+async function excludeDays(
+  client: pg.ClientBase,
+  days: readonly string[],
+  signal?: AbortSignal,
+): Promise<'ready' | 'busy'> {
+  const { rows: filled } = await client.query('select where belfry.default_is_filled()');
+  if (filled.length === 0 || days.length === 0) return 'ready';
+  signal?.throwIfAborted();
+  const { rows } = await client.query<{ day: string }>(
+    `select day from unnest($1::text[]) day
+      where day <> all (array(select distinct to_char(at at time zone 'UTC', 'YYYY-MM-DD') from belfry.outbox_default
+                               where at >= $1[1]::timestamp at time zone 'UTC'))`,
+    [days],
+  );
+  if (rows.length === 0) return 'ready';
+  const excluded = await retried(client, () =>
+    client.query('select belfry.exclude_days($1)', [rows.map(({ day }) => day)]),
+  );
+  if (excluded === 'busy') return 'busy';
+  const verified = await retried(client, () => {
+    signal?.throwIfAborted();
+    return client.query('select belfry.verify_excluded_days()');
+  });
+  return verified === 'busy' ? 'busy' : 'ready';
+}
+
+async function admitDays(client: pg.ClientBase): Promise<void> {
+  await client.query('select belfry.admit_days()');
 }
 
 async function makePartition(client: pg.ClientBase, day: string): Promise<'made' | 'left' | 'there'> {

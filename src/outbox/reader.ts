@@ -5,7 +5,9 @@
  * What must hold:
  * - One statement reads the page and resolves it, so rows, resolution and snapshot belong together.
  * - No transaction is open around it: it would hold an old snapshot, and old rows in the way of vacuum.
- * - A page has at most `limit` events, so memory is bounded whatever the backlog.
+ * - A page has at most `limit` events and `rowLimit` rows, so memory, and the transaction that stores it, are bounded whatever the backlog
+ *   and however many people each event is for. Rows that are too many never travel: the page ends after the last event that came whole, and
+ *   those that follow are asked for as few events, until there is room again.
  *
  * A page is asked for as small or large, each a statement of its own: the plan for fifty rows is not the plan for thousands.
  */
@@ -14,6 +16,8 @@ import { advance, type Cursor, outboxSession, type PageFacts, pageQuery, parseSn
 
 /** What the statement around a page must say about it on each of its rows. */
 export interface PageColumns {
+  /** Of the event. */
+  readonly id: string;
   /** Highest id of the page. */
   readonly page_last: string;
   /** Number of events in it (the statement may give several rows for one). */
@@ -33,12 +37,17 @@ export interface Page<Row> extends PageFacts {
 export interface ReaderOptions {
   /** A direct connection made with `OutboxReader.session`; nobody else uses it. */
   readonly client: pg.Client;
-  /** Puts the statement around the select of the page; must give no row for an empty page and PageColumns on every other. */
+  /**
+   * Puts the statement around the select of the page; must give no row for an empty page and PageColumns on every other, ends with
+   * `order by` the event's id, and gets a limit.
+   */
   readonly statement: (pageSelect: string) => string;
   /** Most events of a page; default 5,000. */
   readonly limit?: number;
   /** Most events of a small page; default 50. */
   readonly smallLimit?: number;
+  /** Most rows of a page; default 20,000. Of an event that has more itself, so many and one come, and it stands alone. */
+  readonly rowLimit?: number;
 }
 
 export class OutboxReader<Row extends PageColumns> {
@@ -49,13 +58,17 @@ export class OutboxReader<Row extends PageColumns> {
   readonly #statement: (pageSelect: string) => string;
   readonly #limit: number;
   readonly #smallLimit: number;
+  readonly #rowLimit: number;
   #lastCount = 0;
+  /** So often is the limit halved, for events of many rows. */
+  #halvings = 0;
 
   constructor(options: ReaderOptions) {
     this.#client = options.client;
     this.#statement = options.statement;
     this.#limit = options.limit ?? 5_000;
     this.#smallLimit = Math.min(options.smallLimit ?? 50, this.#limit);
+    this.#rowLimit = options.rowLimit ?? 20_000;
   }
 
   /**
@@ -91,20 +104,38 @@ export class OutboxReader<Row extends PageColumns> {
 
   async #readPage(cursor: Cursor): Promise<Page<Row>> {
     // A delta that goes on is large; between deltas the last one is the best guess.
-    const limit = cursor.target === null && this.#lastCount < this.#smallLimit ? this.#smallLimit : this.#limit;
+    const wanted = cursor.target === null && this.#lastCount < this.#smallLimit ? this.#smallLimit : this.#limit;
+    const limit = Math.min(wanted, this.#limit >> this.#halvings);
     const page = pageQuery(cursor, limit);
-    const { rows } = await this.#client.query<Row>({
+    const { rows: found } = await this.#client.query<Row>({
       name: page.name,
-      text: this.#statement(page.text),
+      text: `${this.#statement(page.text)} limit ${this.#rowLimit + 1}`,
       values: [...page.values],
     });
+    const cut = found.length > this.#rowLimit;
+    const rows = cut ? withoutLast(found) : found;
     const first = rows[0];
+    const count = cut ? new Set(rows.map(({ id }) => id)).size : Number(first?.page_count ?? 0);
+    this.#adapt(count, rows.length, cut, limit);
     const facts: PageFacts = {
-      count: first === undefined ? 0 : Number(first.page_count),
-      limit,
-      lastId: first?.page_last ?? null,
+      count,
+      // What was cut off is still to come, as after a page that is full.
+      limit: cut ? count : limit,
+      lastId: (cut ? rows.at(-1)?.id : first?.page_last) ?? null,
       snapshot: first?.page_target ?? null,
     };
     return { ...facts, rows, cursor, next: advance(cursor, facts) };
   }
+
+  #adapt(count: number, rows: number, cut: boolean, limit: number): void {
+    if (cut) while (this.#limit >> this.#halvings > Math.max(1, count)) this.#halvings += 1;
+    else if (this.#halvings > 0 && count >= limit && rows * 2 <= this.#rowLimit) this.#halvings -= 1;
+  }
+}
+
+/** Without the rows of the last event, of which there may be more; all of them where it is the only one. */
+function withoutLast<Row extends PageColumns>(rows: readonly Row[]): readonly Row[] {
+  const last = rows.at(-1)?.id;
+  const end = rows.findIndex(({ id }) => id === last);
+  return end === 0 ? rows : rows.slice(0, end);
 }

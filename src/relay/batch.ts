@@ -30,7 +30,14 @@ import { planPage } from './plan.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
 import type { PrivacyLoader, Question } from './privacy-facts.js';
 import { publicationsOf } from './publish.js';
-import { groupQuestionsOf, mutedThreads, privacyQuestionsOf, questionsOfGroup, threadKindsOf } from './questions.js';
+import {
+  deliversOf,
+  groupQuestionsOf,
+  mutedThreads,
+  privacyQuestionsOf,
+  questionsOfGroup,
+  threadKindsOf,
+} from './questions.js';
 import type { PageEvent } from './resolved.js';
 import { SharedSubjects } from './subjects.js';
 import type { Told } from './subjects.js';
@@ -137,7 +144,7 @@ export class BatchProcessor {
     prepared: Preparation,
     cursor: CursorStep | null,
   ): Promise<BatchOutcome> {
-    await connections.plans.expect(prepared.events.length);
+    await connections.plans.expect(sizeOf(prepared));
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
     const revokes = plan.revoked.length + plan.revokedSessions.length > 0;
     const also = async (client: pg.ClientBase): Promise<void> => {
@@ -204,13 +211,13 @@ export class BatchProcessor {
   /** What `process` would store now, and what it would leave to jobs. Stores nothing. */
   async judge(
     connections: Pick<BatchConnections, 'writer' | 'plans'>,
-    { events, plan: whole, privacy }: Preparation,
+    prepared: Preparation,
   ): Promise<{ readonly batch: Batch; readonly wide: readonly WideStep[] }> {
-    await connections.plans.expect(events.length);
-    const { plan, wide } = await this.wide.divert(connections.writer, whole);
+    await connections.plans.expect(sizeOf(prepared));
+    const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
     const groups = await loadGroupFacts(connections.writer, groupQuestionsOf(plan, null));
     const told = await this.subjects.load(connections.writer, plan.steps);
-    return { batch: this.decide(plan, await privacy, groups, told, null).batch, wide };
+    return { batch: this.decide(plan, await prepared.privacy, groups, told, null).batch, wide };
   }
 
   /** What `process` would leave to jobs. */
@@ -356,6 +363,11 @@ export class BatchProcessor {
   private sampleOf(type: string): number {
     return this.rules.get(type)?.sample ?? 1;
   }
+}
+
+/** What plans are made for: a batch of few events may have many recipients. */
+function sizeOf({ events, plan }: Preparation): number {
+  return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events.length);
 }
 
 /** In one transaction with what else is to be written; without that the statement is one itself. */

@@ -1,6 +1,6 @@
 /**
- * What a leader does now and then between batches: makes partitions ahead, repairs what triggers lost, looks whether
- * the triggers are still there, and whether an owner who was not known is known now. Each is cheap when there is nothing to do;
+ * What a leader does now and then between batches: repairs what triggers lost, looks whether the triggers
+ * are still there, and whether an owner who was not known is known now. Reading waits for them, so each is cheap when there is nothing to do;
  * none may end a term but the one that finds the tables changed, so errors are told.
  */
 
@@ -10,7 +10,6 @@ import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
 import { parseSnapshot } from '../outbox/cursor.js';
-import { dropOldPartitions, ensurePartitions } from '../outbox/partitions.js';
 import { Drift, TablesChanged } from './drift.js';
 import { resolveHeld } from './held.js';
 import type { Leading } from './leading.js';
@@ -31,14 +30,13 @@ export interface ChoresOptions {
 const everyMs = {
   drift: 60_000,
   look: 10_000,
-  partitions: 3_600_000,
 } as const;
 
 /** Dead letters that are tried again in one go. */
 const retriesAtOnce = 100;
 
 export class Chores {
-  private readonly dueAt = { drift: 0, look: 0, partitions: 0 };
+  private readonly dueAt = { drift: 0, look: 0 };
   private readonly drift: Drift;
 
   constructor(private readonly options: ChoresOptions) {
@@ -69,10 +67,6 @@ export class Chores {
       if (lost) await repairLost({ config, log, facts, leading });
       if (dead) await this.retryDead();
       if (held) await resolveHeld({ facts, leading });
-    });
-    await this.when('partitions', async () => {
-      await ensurePartitions(facts, { daysAhead: 7, today: false });
-      await dropOldPartitions(facts, { retentionMs: config.retention.outboxMs });
     });
   }
 

@@ -39,7 +39,7 @@ import type { BatchTraces } from './traces.js';
 /** How often a paused relay looks whether it may go on. */
 const pausedMs = 250;
 
-/** Events of a page: what a batch holds in memory, and one transaction. */
+/** Most events of a page: what a batch holds in memory, and one transaction. Fewer where they have many recipients (outbox/reader.ts). */
 const pageSize = 2_000;
 
 /** While recipients of a wide event are fetched the outbox is looked at this often. */

@@ -50,6 +50,7 @@ export function eventsOf(rows: readonly ResolvedRow[], sources: ReadonlySet<stri
   const events: PageEvent[] = [];
   let lastId = '';
   let recipients: string[] = [];
+  const known = new Set<string>();
   let rowsOfEvent = 0;
   let after: Writable<Side> | null = null;
   for (const row of rows) {
@@ -58,7 +59,8 @@ export function eventsOf(rows: readonly ResolvedRow[], sources: ReadonlySet<stri
       if (rowsOfEvent > wideRecipients && after !== null) {
         after.wide = true;
         recipients.length = 0;
-      } else if (row.recipient !== null && row.recipient !== '' && !recipients.includes(row.recipient)) {
+      } else if (row.recipient !== null && row.recipient !== '' && !known.has(row.recipient)) {
+        known.add(row.recipient);
         recipients.push(row.recipient);
       }
       continue;
@@ -67,6 +69,8 @@ export function eventsOf(rows: readonly ResolvedRow[], sources: ReadonlySet<stri
     after = null;
     lastId = row.id;
     recipients = row.recipient === null || row.recipient === '' ? [] : [row.recipient];
+    known.clear();
+    for (const recipient of recipients) known.add(recipient);
     if (row.raw !== null || !sources.has(row.source)) {
       const parsed = JSON.parse(row.raw ?? '{}') as Record<string, unknown>;
       events.push({

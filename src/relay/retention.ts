@@ -1,10 +1,14 @@
-/** What a leader does about retention: now and then, on a connection of its own, in pieces that nobody notices. */
+/**
+ * What a leader does about retention: now and then, on a connection of its own, in pieces that nobody notices. And about the days of the
+ * outbox, which may take long where there is much of it: reading waits for neither.
+ */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { messageOf } from '../errors.js';
 import { prune } from '../inbox/prune.js';
 import type { Logger } from '../log.js';
+import { dropOldPartitions, ensurePartitions } from '../outbox/partitions.js';
 import { connect } from '../postgres.js';
 
 export interface RetentionOptions {
@@ -16,15 +20,22 @@ export interface RetentionOptions {
 /** A round comes after a tenth of the shortest time that something is kept, and within these bounds. */
 const everyMs = { least: 2_000, most: 300_000 } as const;
 
+/** Days are made and dropped so often. */
+const daysEveryMs = 3_600_000;
+
 /** Between two pieces. */
 const pauseMs = 20;
 
 /** No piece waits longer for a row that somebody else has. */
 const session = { lock_timeout: '1000', statement_timeout: '10000', enable_seqscan: 'off' } as const;
 
+/** Likewise; a statement may look through all of the default partition. */
+const daysSession = { ...session, statement_timeout: '600000' } as const;
+
 export class Retention {
   private readonly stopping = new AbortController();
   private running: Promise<void> | null = null;
+  private daysDueAt = 0;
 
   constructor(private readonly options: RetentionOptions) {}
 
@@ -44,11 +55,36 @@ export class Retention {
     const wishMs = Math.min(inboxMs, outboxMs, channelsMs) / 10;
     const roundMs = Math.min(everyMs.most, Math.max(everyMs.least, wishMs));
     while (!signal.aborted) {
+      if (performance.now() >= this.daysDueAt) await this.tried(() => this.days());
       await sleep(roundMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) return;
-      await this.round().catch((error: unknown) =>
-        this.options.log.warn({ error: messageOf(error) }, 'retention failed; it is tried again later'),
-      );
+      if (!signal.aborted) await this.tried(() => this.round());
+    }
+  }
+
+  private async tried(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!this.stopping.signal.aborted)
+        this.options.log.warn({ error: messageOf(error) }, 'retention failed; it is tried again later');
+    }
+  }
+
+  private async days(): Promise<void> {
+    const { config, url } = this.options;
+    const { signal } = this.stopping;
+    this.daysDueAt = performance.now() + daysEveryMs;
+    const client = await connect(url, { applicationName: 'belfry days', session: daysSession });
+    let cancel: (() => void) | null = null;
+    try {
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+      cancel = () => void cancelStatement(url, rows[0]?.pid).catch(() => undefined);
+      signal.addEventListener('abort', cancel);
+      await ensurePartitions(client, { today: false, signal });
+      await dropOldPartitions(client, { retentionMs: config.retention.outboxMs });
+    } finally {
+      if (cancel !== null) signal.removeEventListener('abort', cancel);
+      await client.end().catch(() => undefined);
     }
   }
 
@@ -64,5 +100,15 @@ export class Retention {
     } finally {
       await client.end().catch(() => undefined);
     }
+  }
+}
+
+/** Ends what a backend is at, which may take minutes, and not its session: that has something to put right. */
+async function cancelStatement(url: string, pid: number | undefined): Promise<void> {
+  const client = await connect(url, { applicationName: 'belfry days' });
+  try {
+    await client.query('select pg_cancel_backend($1)', [pid]);
+  } finally {
+    await client.end();
   }
 }

@@ -107,6 +107,60 @@ describe('on Postgres', () => {
     expect(await collector.drain()).toEqual([]);
   });
 
+  /** So many rows for each event as its `n` says. */
+  const severalRows = (page: string) => `select several.* from (${testStatement(page)}) several
+    cross join lateral generate_series(1, n::int) order by several.id::bigint`;
+
+  test('a page is bounded in rows too: it ends after the last event that fits, and grows again with what comes', async () => {
+    const several = await Collector.open(database.url, { limit: 16, smallLimit: 16, rowLimit: 40 }, severalRows);
+    const counts = [...Array<number>(20).fill(9), ...Array<number>(100).fill(1)];
+    await a.query(
+      `insert into belfry.outbox (source, op, new)
+       select 'test', 'created', jsonb_build_object('n', n) from unnest($1::int[]) with ordinality t(n, i) order by i`,
+      [counts],
+    );
+    const ids: string[] = [];
+    const events: number[] = [];
+    for (let rows = await several.readPage(); rows !== null; rows = await several.readPage()) {
+      expect(rows.length).toBeLessThanOrEqual(40);
+      const page = [...new Set(rows.map(({ id }) => id))];
+      // All rows of an event are in one page.
+      for (const id of page) {
+        const ofEvent = rows.filter((row) => row.id === id);
+        expect(ofEvent).toHaveLength(Number(ofEvent[0]?.n));
+      }
+      ids.push(...page);
+      events.push(page.length);
+    }
+    expect(ids).toHaveLength(counts.length);
+    expect(ids).toEqual(ids.toSorted((x, y) => Number(BigInt(x) - BigInt(y))));
+    expect(new Set(ids).size).toBe(counts.length);
+    expect(events.slice(0, 5)).toEqual([4, 4, 4, 4, 4]);
+    expect(events.slice(5, 8)).toEqual([4, 8, 16]);
+    await several.client.end();
+  });
+
+  test('events of one row each come in pages as large as they may be', async () => {
+    const ordinary = await Collector.open(database.url, { limit: 2_000 });
+    await a.query(`insert into belfry.outbox (source, op) select 'test', 'created' from generate_series(1, 4100)`);
+    const events: number[] = [];
+    for (let rows = await ordinary.readPage(); rows !== null; rows = await ordinary.readPage())
+      events.push(rows.length);
+    expect(events).toEqual([50, 2_000, 2_000, 50]);
+    await ordinary.client.end();
+  });
+
+  test('an event with more rows than fit into a page comes alone, with some of them', async () => {
+    const several = await Collector.open(database.url, { limit: 16, rowLimit: 40 }, severalRows);
+    for (const n of [100, 3, 100, 2]) await insertEvent(a, n);
+    const pages: string[][] = [];
+    for (let rows = await several.readPage(); rows !== null; rows = await several.readPage())
+      pages.push(rows.map(({ n }) => n));
+    expect(pages.map((page) => [...new Set(page)])).toEqual([['100'], ['3'], ['100'], ['2']]);
+    expect(pages.map(({ length }) => length)).toEqual([41, 3, 41, 2]);
+    await several.client.end();
+  });
+
   test('rollback, rollback to savepoint, subtransactions', async () => {
     await a.query('begin');
     await insertEvent(a, 'undone');

@@ -123,6 +123,77 @@ test('beside writers a day that has begun is left to the default partition, and 
   expect(await countIn('outbox_default')).toBeGreaterThan(0);
 });
 
+/** More than can be looked through while writers wait. */
+async function fillDefault(): Promise<void> {
+  await client.query(
+    `insert into belfry.outbox (source, op, new)
+     select 'test', 'created', jsonb_build_object('n', i, 'x', repeat('x', 1900)) from generate_series(1, 6000) i`,
+  );
+}
+
+const excluded = async (): Promise<number | null> =>
+  (
+    await client.query(
+      `select from pg_constraint where conrelid = 'belfry.outbox_default'::regclass and conname ~ '^without'`,
+    )
+  ).rowCount;
+
+test('beside a default partition that holds much, days are made without a look through it while nobody can write', async () => {
+  await fillDefault();
+  // How much of it every command reads, and whether that locks everybody out.
+  await client.query(`
+    create table public.ddl (id int generated always as identity, event text, read bigint, alone boolean);
+    create function note() returns event_trigger language plpgsql as $$ begin
+      insert into public.ddl (event, read, alone) select tg_event, pg_stat_get_xact_tuples_returned('belfry.outbox_default'::regclass),
+        exists (select from pg_locks where pid = pg_backend_pid() and relation = 'belfry.outbox_default'::regclass and mode = 'AccessExclusiveLock');
+    end $$;
+    create event trigger note_start on ddl_command_start when tag in ('ALTER TABLE') execute function note();
+    create event trigger note_end on ddl_command_end when tag in ('ALTER TABLE') execute function note()`);
+  const report = await ensurePartitions(client, { today: false });
+  const { rows } = await client.query(
+    `select alone, max(read)::int as read
+       from (select event, alone, read - lag(read) over (order by id) as read from public.ddl) command
+      where event = 'ddl_command_end' group by alone order by alone`,
+  );
+  expect(rows).toEqual([
+    { alone: false, read: 6_000 },
+    { alone: true, read: 0 },
+  ]);
+  expect(report).toEqual({ made: [2, 3, 4, 5, 6, 7].map(nameOf), left: [day(1)], busy: [] });
+  expect(await excluded()).toBe(0);
+  // Tomorrow is no closer to being made, and what is there is not looked through again.
+  expect(await ensurePartitions(client, { today: false })).toEqual({ made: [], left: [day(1)], busy: [] });
+});
+
+test('a day of which something is in a default partition that holds much is left, and the others are made', async () => {
+  await fillDefault();
+  await client.query(`insert into belfry.outbox (at, source, op) values ('${day(3)} 12:00+00', 'test', 'created')`);
+  expect(await ensurePartitions(client, { today: false })).toEqual({
+    made: [2, 4, 5, 6, 7].map(nameOf),
+    left: [day(1), day(3)],
+    busy: [],
+  });
+  expect(await countIn('outbox_default')).toBe(6_001);
+});
+
+test('days that somebody excluded and then died can be written again, and are made', async () => {
+  await client.query('select belfry.exclude_days($1)', [[day(2), day(3)]]);
+  const late = `insert into belfry.outbox (at, source, op) values ('${day(2)} 12:00+00', 'test', 'created')`;
+  await expect(client.query(late)).rejects.toMatchObject({ code: '23514' });
+  expect((await ensurePartitions(client, { daysAhead: 2, today: false })).made).toContain(nameOf(2));
+  expect(await excluded()).toBe(0);
+  await client.query(late);
+});
+
+test('who can not lock the default partition makes nothing, and excludes nothing for longer than it tries', async () => {
+  await fillDefault();
+  await writer.query('begin');
+  await insertEvent(writer, 'open');
+  expect((await ensurePartitions(client, { today: false })).busy).toEqual([1, 2, 3, 4, 5, 6, 7].map(day));
+  expect(await excluded()).toBe(0);
+  await writer.query('commit');
+});
+
 test('two makers at the same time: each day once', async () => {
   const other = await database.client();
   const reports = await Promise.all([
@@ -148,6 +219,27 @@ test('old days are dropped, young ones and unread ones are not', async () => {
   expect((await dropOldPartitions(client, { retentionMs: 5 * dayMs })).dropped).toEqual([unread]);
   expect(await countIn('outbox')).toBe(100);
   expect(await countIn(young)).toBe(100);
+});
+
+test('whether a day is old is told by its end: its rows are not looked through', async () => {
+  const name = await pastDay(-9, 5_000);
+  await readEverything();
+  await client.query('begin');
+  const { rows: relations } = await client.query<{ oid: string }>(
+    `select c.oid from pg_class c where c.oid = $1::regclass or c.oid in (select indexrelid from pg_index where indrelid = $1::regclass)`,
+    [`belfry.${name}`],
+  );
+  const { rows } = await client.query<{ outcome: string }>(
+    `select belfry.drop_partition($1, interval '5 days') as outcome`,
+    [name],
+  );
+  expect(rows).toEqual([{ outcome: 'dropped' }]);
+  const { rows: read } = await client.query<{ rows: string }>(
+    `select sum(pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid)) as rows from unnest($1::oid[]) oid`,
+    [relations.map(({ oid }) => oid)],
+  );
+  expect(Number(read[0]?.rows)).toBeLessThan(10);
+  await client.query('commit');
 });
 
 test('a day that a replay under way has not come past is kept', async () => {

@@ -8,7 +8,6 @@ import { connect } from '../../src/postgres.js';
 
 /** A row of the outbox as these tests write them: `n` tells one event from another. */
 export interface TestRow extends PageColumns {
-  readonly id: string;
   readonly xid: string;
   readonly n: string;
   /** Milliseconds between the writer's `at` and the statement that read it, by the database's clock. */
@@ -64,10 +63,11 @@ export class Collector {
   /** Begins at what is committed now. */
   static async open(
     url: string,
-    limits: { readonly limit?: number; readonly smallLimit?: number } = {},
+    limits: { readonly limit?: number; readonly smallLimit?: number; readonly rowLimit?: number } = {},
+    statement = testStatement,
   ): Promise<Collector> {
     const client = await connect(url, { applicationName: 'belfry reader', session: OutboxReader.session });
-    const reader = new OutboxReader<TestRow>({ client, statement: testStatement, ...limits });
+    const reader = new OutboxReader<TestRow>({ client, statement, ...limits });
     return new Collector(client, reader, await cursorNow(client));
   }
 

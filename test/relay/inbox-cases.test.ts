@@ -126,6 +126,56 @@ describe('states', () => {
   });
 });
 
+describe('the first of somebody', () => {
+  const waiting = `select from pg_locks where locktype = 'advisory' and not granted
+    and database = (select oid from pg_database where datname = current_database())`;
+
+  /** Whoever updates this table waits at the end of the statement, while `meanwhile` is committed. */
+  async function between(
+    table: string,
+    meanwhile: string,
+    values: unknown[],
+    work: () => Promise<void>,
+  ): Promise<void> {
+    await world.sql(`create function hold() returns trigger language plpgsql
+        as $$ begin perform pg_advisory_xact_lock_shared(77); return null; end $$;
+      create trigger hold after update on ${table} for each statement execute function hold()`);
+    const other = await world.database.client();
+    try {
+      await other.query('select pg_advisory_lock(77)');
+      const working = work();
+      await expect.poll(async () => (await other.query(waiting)).rowCount, { timeout: 20_000 }).toBe(1);
+      await other.query(meanwhile, values);
+      await other.query('select pg_advisory_unlock(77)');
+      await working;
+    } finally {
+      await other.end();
+      await world.sql('drop function hold cascade');
+    }
+  }
+
+  it('has a position of its own, also if they opened their list just then', async () => {
+    const { ada, bo, post } = world;
+    await like(pool(), bo, post);
+    await between('belfry.head', `select belfry.mark($1, 'seen', null, 0, null)`, [ada], async () => {
+      expect((await world.heard(ada)).map(({ seq }) => seq)).toEqual([1]);
+    });
+    expect(await world.list(ada)).toMatchObject({ seq: 1, unseen: 1 });
+  });
+
+  it('counts, also if the object was counted just then', async () => {
+    const { bo, post } = world;
+    await like(pool(), bo, post);
+    const seeded = `insert into belfry.counter (source, object_id, count) values ('post_like', $1, 5)`;
+    await between('belfry.counter', seeded, [post], async () => {
+      await world.heard(bo);
+    });
+    expect(await world.batches.channels.recover(`post:${post}`, null, null)).toMatchObject({
+      state: { likes_count: 6 },
+    });
+  });
+});
+
 describe('a celebrity', () => {
   it('a bulk insert of likes is one notification, and a handful of pushes', async () => {
     const { ada, post } = world;

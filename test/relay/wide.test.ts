@@ -65,6 +65,40 @@ async function told(message: string): Promise<{ people: number; notifications: n
 const openJobs = async (): Promise<number> =>
   (await database.pool.query('select 1 from belfry.fanout_job where done_at is null')).rowCount ?? 0;
 
+describe('many messages to a conversation that is not quite as big', () => {
+  it('are stored some at a time, each told once to everybody, in their order', async () => {
+    const crowd = 900;
+    const messages = 40;
+    await database.pool.query('delete from members where conversation_id = $1 and user_id > $2', [
+      conversation,
+      everyone[crowd - 1],
+    ]);
+    await database.pool.query(
+      `insert into messages (conversation_id, sender_id, body) select $1, $2, 'hello' from generate_series(1, $3)`,
+      [conversation, sender, messages],
+    );
+    expect(await batches.run(2_000)).toBe(messages);
+    expect(await openJobs()).toBe(0);
+    const { rows: stored } = await database.pool.query<{ rows: number }>(
+      `select count(*)::int as rows from belfry.notification n
+        where n.object_id = $1 group by xmin order by 1 desc`,
+      [conversation],
+    );
+    expect(stored[0]?.rows).toBeLessThanOrEqual(20_000);
+    // And not one by one.
+    expect(stored.length).toBeLessThanOrEqual(6);
+    const { rows: people } = await database.pool.query(
+      `select told, in_order, count(*)::int as people
+         from (select count(distinct subject_id)::int as told,
+                      array_agg(subject_id::bigint order by seq) = array_agg(subject_id::bigint order by subject_id::bigint) as in_order
+                 from belfry.notification where object_id = $1 group by user_id) person
+        group by told, in_order`,
+      [conversation],
+    );
+    expect(people).toEqual([{ told: messages, in_order: true, people: crowd - 1 }]);
+  });
+});
+
 describe('a message to a big conversation', () => {
   it('goes to every member but the sender, in steps, and to the channel at once', async () => {
     const message = await send();

@@ -82,6 +82,17 @@ describe('belfry_relay', () => {
     expect(lines).toEqual([]);
   });
 
+  it('makes days also where the default partition holds much', async () => {
+    const outcome = await as(relayUser, async (client) => {
+      await client.query(`select belfry.exclude_days('{2030-01-01,2030-01-02}')`);
+      await client.query('select belfry.verify_excluded_days()');
+      const { rows } = await client.query(`select belfry.make_partition('2030-01-01') as outcome`);
+      await client.query('select belfry.admit_days()');
+      return rows;
+    });
+    expect(outcome).toEqual([{ outcome: 'made' }]);
+  });
+
   it.each([
     'select * from public.secrets',
     `update public.users set full_name = 'x'`,
@@ -119,6 +130,8 @@ it('nobody else may ask for a replay or make partitions', async () => {
   await owner.query(`create role belfry_test_nobody_${suffix} login password 'x'`);
   await denied(`belfry_test_nobody_${suffix}`, 'select belfry.replay()');
   await denied(`belfry_test_nobody_${suffix}`, `select belfry.drop_partition('outbox_20200101', '1 day')`);
+  await denied(`belfry_test_nobody_${suffix}`, `select belfry.exclude_days('{2030-01-03}')`);
+  await denied(`belfry_test_nobody_${suffix}`, 'select belfry.admit_days()');
   await owner.query(`drop role belfry_test_nobody_${suffix}`);
 });
 
