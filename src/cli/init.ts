@@ -49,7 +49,7 @@ async function init(options: InitOptions): Promise<void> {
   if (url === '')
     throw new BelfryError(
       'config_invalid',
-      'DATABASE_URL is not set: write DATABASE_URL=postgres://user:password@host:port/database before the command.',
+      'DATABASE_URL is not set: export DATABASE_URL=postgres://user:password@host:port/database first; the config names it too.',
     );
   if (options.ask && !(process.stdin.isTTY && process.stderr.isTTY))
     throw new BelfryError(
