@@ -37,14 +37,7 @@ export async function uninstall(client: pg.ClientBase, options: UninstallOptions
       await dropTriggers(client, catalog, options, removed);
       if (catalog.functions.length > 0) await dropFunctions(client, catalog, removed);
       if (!options.keepData) {
-        // Gateways and relays that still run hold locks here only for moments; a backend that calls the SQL API may hold one for long.
-        await lockedOut(
-          client,
-          { schema: 'belfry', name: 'outbox' },
-          ['drop schema if exists belfry cascade'],
-          options,
-        );
-        removed.push('schema belfry');
+        await dropSchema(client, options, removed);
         await dropRoles(client, catalog, removed, warnings);
       }
     } catch (error) {
@@ -52,6 +45,14 @@ export async function uninstall(client: pg.ClientBase, options: UninstallOptions
     }
     return { removed, warnings };
   });
+}
+
+async function dropSchema(client: pg.ClientBase, options: UninstallOptions, removed: string[]): Promise<void> {
+  const { rowCount } = await client.query(`select from pg_catalog.pg_namespace where nspname = 'belfry'`);
+  if (rowCount === 0) return;
+  // Gateways and relays that still run hold locks here only for moments; a backend that calls the SQL API may hold one for long.
+  await lockedOut(client, { schema: 'belfry', name: 'outbox' }, ['drop schema if exists belfry cascade'], options);
+  removed.push('schema belfry');
 }
 
 async function dropTriggers(

@@ -119,6 +119,7 @@ describe("the tables' owner", () => {
     const result = await uninstall(owner, { keepData: false });
     expect(result).toMatchObject({ warnings: [] });
     expect(result.removed).toContain('role belfry_capture');
+    expect(await uninstall(owner, { keepData: false })).toEqual({ removed: [], warnings: [] });
   });
 
   it('without CREATEROLE is told what a DBA must run, nothing is changed; that done, it goes on', async () => {
