@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import type pg from 'pg';
+import { COUNTERS_KEY } from '../capture/rows.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
@@ -44,7 +45,7 @@ const COLUMNS = ['new', 'old']
     (
       side,
     ) => `(select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number' and abs(value::numeric) > 9007199254740991
-                 then to_jsonb(value::text) else value end) from jsonb_each(${side})) as ${side}`,
+                 then to_jsonb(value::text) else value end) from jsonb_each(${side}) where key <> '${COUNTERS_KEY}') as ${side}`,
   )
   .join(',\n');
 const SELECT = `select id, source, op, at, failed_at, attempts, sqlstate, error, waits_for::text[] as waits_for, ${COLUMNS} from belfry.dead_letter`;
