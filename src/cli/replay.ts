@@ -4,6 +4,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type pg from 'pg';
 import { loadConfig } from '../config.js';
+import { counted } from '../counted.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import type { ReplayMode } from '../relay/replay/plan.js';
@@ -60,7 +61,7 @@ export function registerReplay(program: Command): void {
           progress.tell({ counts: { ...nothing, processed }, total, secondsLeft: null }),
         );
         progress.end();
-        return tell(options, counts, 'would be');
+        return tell(options, counts, 'would be delivered');
       }
       await withClient(url, async (client) => {
         await assertMigrated(client);
@@ -72,15 +73,17 @@ export function registerReplay(program: Command): void {
             : await resume(client, options.resume, fingerprint(config));
         const { counts, error } = await followJob(client, config, id, `replay ${id}`);
         if (counts.failed > 0)
-          note(`belfry: ${counts.failed} events could not be processed, the last one because: ${error ?? 'unknown'}`);
-        tell(options, counts, 'were');
+          note(
+            `belfry: ${counted(counts.failed, 'event')} could not be processed, the last one because: ${error ?? 'unknown'}`,
+          );
+        tell(options, counts, 'delivered');
       });
     });
 }
 
 const nothing: Job['counts'] = { processed: 0, delivered: 0, suppressed: 0, already: 0, withdrawn: 0, failed: 0 };
 
-function tell({ json }: ReplayOptions, counts: Job['counts'], verb: string): void {
+function tell({ json }: ReplayOptions, counts: Job['counts'], done: string): void {
   const { processed, delivered, suppressed, already, withdrawn, failed } = counts;
   if (json) {
     return printJson({
@@ -93,8 +96,8 @@ function tell({ json }: ReplayOptions, counts: Job['counts'], verb: string): voi
     });
   }
   print(
-    `${processed} events: ${delivered} notifications ${verb} delivered, ${suppressed} ${verb} suppressed, ${already} are there already` +
-      (withdrawn > 0 ? `, ${withdrawn} ${verb} withdrawn` : ''),
+    `${counted(processed, 'event')}: ${counted(delivered, 'notification')} ${done}, ${suppressed} suppressed, ${already} there already` +
+      (withdrawn > 0 ? `, ${withdrawn} withdrawn` : ''),
   );
 }
 
