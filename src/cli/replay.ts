@@ -66,7 +66,7 @@ export function registerReplay(program: Command): void {
       await withClient(url, async (client) => {
         await assertMigrated(client);
         if (options.list === true) return list(client, options);
-        if (options.stop !== undefined) return stop(client, options.stop);
+        if (options.stop !== undefined) return stop(client, options.stop, options);
         const id =
           options.resume === undefined
             ? await requestJob(client, { mode, filter, rate: rate ?? null, mapping: fingerprint(config) })
@@ -128,10 +128,11 @@ async function list(client: pg.ClientBase, options: ReplayOptions): Promise<void
   );
 }
 
-async function stop(client: pg.ClientBase, id: string): Promise<void> {
+async function stop(client: pg.ClientBase, id: string, { json }: ReplayOptions): Promise<void> {
   const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
   if (rows[0]?.done !== true) throw notFound(`replay ${id} under way`);
-  print(`replay ${id} stops`);
+  if (json) printJson({ id });
+  else print(`replay ${id} stops`);
 }
 
 /** It goes on by today's config. */
