@@ -126,7 +126,8 @@ async function dropRoles(
       await client.query(`drop role if exists ${role}`);
       removed.push(`role ${role}`);
     } catch (error) {
-      const why = sqlState(error) === '2BP01' ? 'another database uses it' : messageOf(error);
+      const why =
+        sqlState(error) === '2BP01' ? 'another database uses it, or it was granted something else' : messageOf(error);
       warnings.push(`Role ${role} stays: ${why}.`);
     }
   }

@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
 import { assertNone, capturedSources, captureProblems } from '../capture/desired.js';
-import { assertOwned, capturedTables, captureSql, installCapture } from '../capture/install.js';
+import { assertInstallable, capturedTables, captureSql, installCapture } from '../capture/install.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { sqlState } from '../errors.js';
@@ -31,7 +31,7 @@ export function registerMigrate(program: Command): void {
         // Before anything is changed: a mapping that can't work, or the wrong user, to whom the schema would then belong.
         const catalog = await readCatalog(client, capturedTables(config));
         assertNone([...captureProblems(config, catalog), ...(await mappingProblems(client, config))], config);
-        assertOwned(config, catalog);
+        await assertInstallable(client, config, catalog);
         if (options.dryRun) print(await dryRun(client, config));
         else await install(client, config);
       });

@@ -168,6 +168,55 @@ describe("the tables' owner", () => {
   });
 });
 
+describe('a condition runs as belfry_capture', () => {
+  const named = captureConfig(source('event', 'app.events', `when: "mood = 'glad'::app.mood"`));
+  const called = captureConfig(source('event', 'app.events', 'when: "app.is_glad(mood)"'));
+  const problemsOf = (problem: Promise<unknown>): Promise<string> =>
+    problem.then(
+      () => 'none',
+      (error: unknown) =>
+        error instanceof BelfryError && error.code === 'config_invalid' ? error.message : String(error),
+    );
+
+  beforeEach(async () => {
+    await admin.query('alter role owner createrole');
+    await owner.query(`
+      create type app.mood as enum ('glad', 'sad');
+      alter table app.events add column mood app.mood default 'glad';
+      create function app.is_glad(app.mood) returns boolean language sql return $1 = 'glad'`);
+  });
+
+  it('so the grant that is missing is told before anything is changed, and with it events are captured', async () => {
+    for (const config of [named, called]) {
+      expect(await problemsOf(installCapture(owner, config))).toContain(
+        'sources[0] (event).when: permission denied for schema app. The triggers run as belfry_capture: create role belfry_capture nologin; grant usage on schema "app" to belfry_capture',
+      );
+      expect((await owner.query(`select from pg_trigger where tgname like 'belfry%'`)).rowCount).toBe(0);
+      expect((await admin.query(`select from pg_roles where rolname = 'belfry_capture'`)).rowCount).toBe(0);
+    }
+    await owner.query('create role belfry_capture nologin; grant usage on schema "app" to belfry_capture');
+    for (const config of [named, called]) {
+      expect((await installCapture(owner, config)).warnings).toEqual([]);
+      await backend.query('insert into app.events (id) values (1)');
+      expect(await takeOps(owner)).toEqual(['created']);
+    }
+    expect(await memberships()).toBe(0);
+    await owner.query('revoke all on function app.is_glad from public');
+    expect(await problemsOf(installCapture(owner, called))).toContain(
+      'permission denied for function is_glad. The triggers run as belfry_capture',
+    );
+  });
+
+  it('where the table has a column of a type that nobody names, nothing need be granted', async () => {
+    await installCapture(owner, captureConfig(source('event', 'app.events', 'when: "mood is not null"')));
+    await backend.query('insert into app.events (id) values (1)');
+    expect(await takeOps(owner)).toEqual(['created']);
+    expect(
+      (await owner.query(`select from pg_views where schemaname = 'belfry' and viewname like '%condition%'`)).rowCount,
+    ).toBe(0);
+  });
+});
+
 describe('the SQL API', () => {
   it('is for members of belfry_app and the owner only', async () => {
     await admin.query('alter role owner createrole');
