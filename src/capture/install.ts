@@ -143,7 +143,7 @@ function assertOwned(config: Config, catalog: Catalog): void {
 }
 
 /** Throws `database_denied` with the SQL for a DBA where roles are missing that the user may not create. */
-function assertRoles(catalog: Catalog): void {
+export function assertRoles(catalog: Catalog): void {
   const { user, mayCreate } = catalog.roles;
   const missing = missingRoles(catalog);
   if (missing.length === 0 || mayCreate) return;

@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
 import { assertNone, capturedSources, captureProblems } from '../capture/desired.js';
-import { assertInstallable, capturedTables, captureSql, installCapture } from '../capture/install.js';
+import { assertInstallable, assertRoles, capturedTables, captureSql, installCapture } from '../capture/install.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { sqlState } from '../errors.js';
@@ -32,8 +32,9 @@ export function registerMigrate(program: Command): void {
         const catalog = await readCatalog(client, capturedTables(config));
         assertNone([...captureProblems(config, catalog), ...(await mappingProblems(client, config))], config);
         await assertInstallable(client, config, catalog);
-        if (options.dryRun) print(await dryRun(client, config));
-        else await install(client, config);
+        if (options.dryRun) return print(await dryRun(client, config));
+        assertRoles(catalog);
+        await install(client, config);
       });
     });
 }

@@ -1,5 +1,5 @@
 /** Installing without a superuser. Roles belong to the cluster, so this has one of its own. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
@@ -12,6 +12,8 @@ import { BelfryError } from '../../src/errors.js';
 import { connect } from '../../src/postgres.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { withDatabase, withUser } from '../support/postgres.js';
+import { startBelfry } from '../support/program.js';
+import { testSecret } from '../support/social.js';
 import { captureConfig, source, takeOps } from './support.js';
 
 const config = captureConfig(source('event', 'public.events'));
@@ -65,6 +67,8 @@ afterEach(async () => {
 });
 
 const onEvents = captureConfig(source('event', 'app.events'));
+const eventsYaml = (url: string): string =>
+  `version: 1\ndatabase: { url: '${url}' }\nauth: { secret: ${testSecret} }\nsources:\n${source('event', 'app.events')}`;
 
 async function functionOwners(): Promise<string[]> {
   const { rows } = await owner.query<{ owner: string }>(
@@ -135,6 +139,17 @@ describe("the tables' owner", () => {
     await captures();
     // The DBA's grant stays as it was.
     expect(await memberships()).toBe(1);
+  });
+
+  it('without CREATEROLE finds nothing made by belfry migrate', async () => {
+    await owner.query('drop schema belfry cascade');
+    const file = path.join(folder, 'belfry.yaml');
+    const url = withUser(withDatabase(server.url, 'app'), 'owner', 'x');
+    await writeFile(file, eventsYaml(url));
+    const program = startBelfry(['migrate', '--config', file]);
+    expect((await program.exit).code).toBe(1);
+    expect(program.stderr).toContain('Have a DBA run: create role belfry_capture nologin;');
+    expect((await owner.query(`select to_regnamespace('belfry') as schema`)).rows).toEqual([{ schema: null }]);
   });
 
   it('where the roles exist but were not granted goes on, and warns that the functions are its own', async () => {

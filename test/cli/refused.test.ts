@@ -74,6 +74,19 @@ it('tables of somebody else: told before a schema is made that would belong to t
   expect(rows).toEqual([{ schema: null }]);
 });
 
+it.each([[['migrate']], [['migrate', '--dry-run']]])(
+  'a condition that is no SQL, exit 2 before a schema is made: %j',
+  async (args) => {
+    const file = path.join(folder, 'condition.yaml');
+    writeFileSync(file, socialConfig(empty.url).replace('when: deleted_at is null', 'when: nope is null'));
+    const program = startBelfry([...args, '--config', file]);
+    expect({ ...(await program.exit), out: program.stdout }, program.stderr).toMatchObject({ code: 2, out: '' });
+    expect(program.stderr).toMatch(/\.when: column "nope" does not exist/);
+    const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
+    expect(rows).toEqual([{ schema: null }]);
+  },
+);
+
 it('a transaction-mode pooler: start says where LISTEN has to go', async () => {
   const pooler = await startPooler(migrated.url, 4);
   try {
