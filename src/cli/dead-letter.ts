@@ -10,6 +10,7 @@ import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import {
   addReadingCommand,
+  assertOneDatabase,
   configIfAny,
   databaseUrl,
   notFound,
@@ -86,6 +87,7 @@ export function registerDeadLetter(program: Command): void {
   chosen(addReadingCommand(group, 'retry', 'process some again, now: by id, by filters, or all')).action(
     async (ids: readonly string[], options: ReadingOptions & Choice) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       await withClient(config.database.url, async (client) => {
         await assertMigrated(client);
         const { withWaiting } = await import('../relay/replay/retry.js');

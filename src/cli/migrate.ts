@@ -17,7 +17,7 @@ import { assertSuitable, serverInfo } from '../postgres.js';
 import { mappingProblems } from '../schema/mapping.js';
 import { assertOwnSession } from '../schema/session.js';
 import { migrate, migrationSql, restoreOutbox, restoreOutboxSql } from '../schema/migrate.js';
-import { addCommand, note, print, progress, withClient } from './common.js';
+import { addCommand, assertOneDatabase, note, print, progress, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 
 export function registerMigrate(program: Command): void {
@@ -25,6 +25,7 @@ export function registerMigrate(program: Command): void {
     .option('--dry-run', 'change nothing; print the SQL, for psql -v ON_ERROR_STOP=1')
     .action(async (options: CommonOptions & { readonly dryRun?: true }) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       await withClient(config.database.listenUrl, async (client) => {
         assertSuitable(await serverInfo(client));
         await assertOwnSession(client, config.database.listenUrl);

@@ -9,7 +9,17 @@ import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import type { ReplayMode } from '../relay/replay/plan.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addReadingCommand, note, notFound, print, printJson, printTable, wholeNumber, withClient } from './common.js';
+import {
+  addReadingCommand,
+  assertOneDatabase,
+  note,
+  notFound,
+  print,
+  printJson,
+  printTable,
+  wholeNumber,
+  withClient,
+} from './common.js';
 import type { ReadingOptions } from './common.js';
 import { addFilters, filterOf } from './events.js';
 import type { FilterOptions } from './events.js';
@@ -50,6 +60,7 @@ export function registerReplay(program: Command): void {
     .option('--resume <id>', 'let one that was stopped go on', jobId)
     .action(async (options: ReplayOptions) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       const { url } = config.database;
       const { mode, dryRun, rate } = options;
       const filter = filterOf(options);

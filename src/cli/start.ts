@@ -17,7 +17,7 @@ import type { App } from '../app.js';
 import { seedCounter } from '../inbox/seed.js';
 import { planSkip, skipTo } from '../outbox/skip.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addCommand, confirm, note, pointInTime, withClient } from './common.js';
+import { addCommand, assertOneDatabase, confirm, note, pointInTime, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 import { untilStopped } from './signals.js';
 
@@ -34,6 +34,8 @@ export function registerStart(program: Command): void {
       async (options: CommonOptions & { readonly role: Role; readonly from?: Date | 'now'; readonly yes?: true }) => {
         const config = await loadConfig(options.config);
         checkRole(config, options.role);
+        // A gateway has no use for the other one.
+        if (options.role !== 'gateway') await assertOneDatabase(config);
         if (options.from !== undefined) await skip(config, options.from, options.yes === true);
         const log = createLogger({ level: config.logLevel, name: 'belfry' });
         for (const warning of config.warnings) log.warn(warning);
