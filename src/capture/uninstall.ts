@@ -73,7 +73,9 @@ async function dropTriggers(
     await lockedOut(client, first.table, statements, options);
     removed.push(...triggers.map((trigger) => `trigger ${trigger.name} on ${name}`));
   }
-  if (catalog.records.length > 0) await client.query('delete from belfry.capture_trigger');
+  // In one transaction: what is not captured has no count either, and is counted when it comes back.
+  if (catalog.records.length > 0)
+    await client.query('delete from belfry.capture_trigger; delete from belfry.source_state');
 }
 
 function lockedOut(

@@ -10,8 +10,7 @@ import { assertNone, capturedSources, captureProblems } from '../capture/desired
 import { assertInstallable, assertRoles, capturedTables, captureSql, installCapture } from '../capture/install.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
-import { sqlState } from '../errors.js';
-import { seedCounters, seedSql } from '../inbox/seed.js';
+import { seedCounters, seedScript } from '../inbox/seed.js';
 import { ensurePartitions, partitionsSql } from '../outbox/partitions.js';
 import { assertSuitable, serverInfo } from '../postgres.js';
 import { mappingProblems } from '../schema/mapping.js';
@@ -60,26 +59,14 @@ async function dryRun(client: pg.ClientBase, config: Config): Promise<string> {
     (await restoreOutboxSql(client, sourceNames(config))) +
     (await partitionsSql(client));
   const capture = captureSql(await readCatalog(client, capturedTables(config)), config);
-  const counted = await countedSources(client);
-  const seeds = config.sources.flatMap((source) =>
-    source.counter === null || source.object === null || counted.has(source.name)
-      ? []
-      : [`${seedSql(source, source.object)};\n`],
-  );
-  return [schema === '' ? '-- schema belfry: nothing to do\n' : schema, capture, ...seeds].join('\n');
+  const counts = await seedScript(client, config);
+  return [
+    schema === '' ? '-- schema belfry: nothing to do\n' : schema,
+    capture,
+    ...(counts === '' ? [] : [counts]),
+  ].join('\n');
 }
 
 function sourceNames(config: Config): string[] {
   return capturedSources(config).map(({ name }) => name);
-}
-
-async function countedSources(client: pg.ClientBase): Promise<Set<string>> {
-  try {
-    const { rows } = await client.query<{ source: string }>('select source from belfry.source_state');
-    return new Set(rows.map((row) => row.source));
-  } catch (error) {
-    // There is no such table, or no schema yet.
-    if (sqlState(error) === '42P01' || sqlState(error) === '3F000') return new Set();
-    throw error;
-  }
 }
