@@ -82,9 +82,12 @@ export function hasJwtSecret(env: Environment = process.env): boolean {
   return (env['JWT_SECRET'] ?? '') !== '';
 }
 
-/** PORT, else the default; for what runs without a config. */
-export function portOf(env: Environment = process.env): string {
-  return env['PORT'] || '10000';
+/** PORT, else the default; for what runs without a config. Throws BelfryError `config_invalid`. */
+export function portOf(env: Environment = process.env): number {
+  const text = env['PORT'] || '10000';
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
+    throw new BelfryError('config_invalid', 'PORT must be a whole number from 0 to 65535');
+  return Number(text);
 }
 
 function explainMissing(path: string, error: unknown): string {

@@ -12,7 +12,8 @@ import { BelfryError, messageOf, sqlState } from '../errors.js';
 import { quoteIdent } from '../postgres.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, tableKey, type Catalog } from './catalog.js';
-import { assertMapped, capturedSources, capturedTables } from './desired.js';
+import { assertConditions } from './conditions.js';
+import { assertMapped, capturedTables } from './desired.js';
 import { runInTransaction, runWithTableLock, type CaptureLog } from './locks.js';
 import { CAPTURE_ROLE, qualified } from './names.js';
 import { missingRoles, planCapture } from './plan.js';
@@ -48,8 +49,8 @@ export async function installCapture(
     if (before.ring === null)
       throw new BelfryError('not_migrated', 'There is no schema belfry in this database: run `belfry migrate`.');
     assertMapped(config, before);
-    assertOwned(config, before);
-    await assertConditions(client, config);
+    await assertInstallable(client, config, before);
+    assertRoles(before);
     const changed: string[] = [];
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -107,15 +108,25 @@ function denied(error: unknown): unknown {
   if (sqlState(error) !== '42501') return error;
   return new BelfryError(
     'database_denied',
-    `${messageOf(error)}. Run belfry migrate as the owner of the tables and of schema belfry.`,
+    `${messageOf(error)}. Run belfry migrate as the owner of the tables and of schema belfry, with CREATE on the database.`,
     {
       cause: error,
     },
   );
 }
 
+/** What is wrong beside the mapping, before anything is changed: throws `database_denied` (not the owner) and `config_invalid` (conditions). */
+export async function assertInstallable(client: pg.ClientBase, config: Config, catalog: Catalog): Promise<void> {
+  assertOwned(config, catalog);
+  try {
+    await assertConditions(client, config);
+  } catch (error) {
+    throw denied(error);
+  }
+}
+
 /** Throws `database_denied` when the tables belong to somebody else: triggers need their owner. */
-export function assertOwned(config: Config, catalog: Catalog): void {
+function assertOwned(config: Config, catalog: Catalog): void {
   const foreign = new Map<string, string>();
   for (const table of capturedTables(config)) {
     const found = catalog.tables.get(tableKey(table)) ?? null;
@@ -131,43 +142,22 @@ export function assertOwned(config: Config, catalog: Catalog): void {
   );
 }
 
-/** Tries every `when` as the triggers will: over no rows, with nothing but pg_catalog in the search path. */
-async function assertConditions(client: pg.ClientBase, config: Config): Promise<void> {
-  const problems: string[] = [];
-  await client.query('begin');
-  try {
-    await client.query('set local search_path = pg_catalog, pg_temp');
-    for (const source of capturedSources(config)) {
-      if (source.when === null) continue;
-      await client.query('savepoint belfry_condition');
-      try {
-        await client.query(
-          `select from (select * from ${qualified(source.table)} limit 0) as belfry_new where (\n${source.when}\n)`,
-        );
-      } catch (error) {
-        problems.push(
-          `  ${source.path}.when: ${messageOf(error)} (functions and types outside pg_catalog need their schema)`,
-        );
-        await client.query('rollback to belfry_condition');
-      }
-    }
-  } finally {
-    await client.query('rollback');
-  }
-  if (problems.length > 0) throw new BelfryError('config_invalid', [`${config.path}:`, ...problems].join('\n'));
+/** Throws `database_denied` with the SQL for a DBA where roles are missing that the user may not create. */
+export function assertRoles(catalog: Catalog): void {
+  const { user, mayCreate } = catalog.roles;
+  const missing = missingRoles(catalog);
+  if (missing.length === 0 || mayCreate) return;
+  const statements = [...missing, `grant ${CAPTURE_ROLE} to ${quoteIdent(user)}`];
+  throw new BelfryError(
+    'database_denied',
+    `User ${user} may not create roles. Have a DBA run: ${statements.map((sql) => `${sql};`).join(' ')} Then run belfry migrate again.`,
+  );
 }
 
-/** Makes the two roles where they are missing. Throws `database_denied` with the SQL for a DBA where that is not allowed. */
+/** Makes the two roles where they are missing. */
 async function createRoles(client: pg.ClientBase, catalog: Catalog): Promise<string[]> {
+  assertRoles(catalog);
   const missing = missingRoles(catalog);
-  if (missing.length === 0) return [];
-  if (!catalog.roles.mayCreate) {
-    const statements = [...missing, `grant ${CAPTURE_ROLE} to ${quoteIdent(catalog.roles.user)}`];
-    throw new BelfryError(
-      'database_denied',
-      `User ${catalog.roles.user} may not create roles. Have a DBA run: ${statements.map((sql) => `${sql};`).join(' ')} Then run belfry migrate again.`,
-    );
-  }
   for (const statement of missing) {
     try {
       await client.query(statement);

@@ -18,7 +18,7 @@ export interface CaptureLog {
 }
 
 export interface LockOptions {
-  readonly log?: CaptureLog;
+  readonly log?: Pick<CaptureLog, 'info'>;
   /** How long a table is tried for; a minute. */
   readonly boundMs?: number;
   /** Readers are in the way too: DROP TRIGGER, unlike CREATE TRIGGER. */

@@ -37,14 +37,7 @@ export async function uninstall(client: pg.ClientBase, options: UninstallOptions
       await dropTriggers(client, catalog, options, removed);
       if (catalog.functions.length > 0) await dropFunctions(client, catalog, removed);
       if (!options.keepData) {
-        // Gateways and relays that still run hold locks here only for moments; a backend that calls the SQL API may hold one for long.
-        await lockedOut(
-          client,
-          { schema: 'belfry', name: 'outbox' },
-          ['drop schema if exists belfry cascade'],
-          options,
-        );
-        removed.push('schema belfry');
+        await dropSchema(client, options, removed);
         await dropRoles(client, catalog, removed, warnings);
       }
     } catch (error) {
@@ -52,6 +45,14 @@ export async function uninstall(client: pg.ClientBase, options: UninstallOptions
     }
     return { removed, warnings };
   });
+}
+
+async function dropSchema(client: pg.ClientBase, options: UninstallOptions, removed: string[]): Promise<void> {
+  const { rowCount } = await client.query(`select from pg_catalog.pg_namespace where nspname = 'belfry'`);
+  if (rowCount === 0) return;
+  // Gateways and relays that still run hold locks here only for moments; a backend that calls the SQL API may hold one for long.
+  await lockedOut(client, { schema: 'belfry', name: 'outbox' }, ['drop schema if exists belfry cascade'], options);
+  removed.push('schema belfry');
 }
 
 async function dropTriggers(
@@ -72,7 +73,9 @@ async function dropTriggers(
     await lockedOut(client, first.table, statements, options);
     removed.push(...triggers.map((trigger) => `trigger ${trigger.name} on ${name}`));
   }
-  if (catalog.records.length > 0) await client.query('delete from belfry.capture_trigger');
+  // In one transaction: what is not captured has no count either, and is counted when it comes back.
+  if (catalog.records.length > 0)
+    await client.query('delete from belfry.capture_trigger; delete from belfry.source_state');
 }
 
 function lockedOut(
@@ -125,7 +128,8 @@ async function dropRoles(
       await client.query(`drop role if exists ${role}`);
       removed.push(`role ${role}`);
     } catch (error) {
-      const why = sqlState(error) === '2BP01' ? 'another database uses it' : messageOf(error);
+      const why =
+        sqlState(error) === '2BP01' ? 'another database uses it, or it was granted something else' : messageOf(error);
       warnings.push(`Role ${role} stays: ${why}.`);
     }
   }

@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import type pg from 'pg';
+import { COUNTERS_KEY } from '../capture/rows.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
@@ -9,6 +10,7 @@ import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import {
   addReadingCommand,
+  assertOneDatabase,
   configIfAny,
   databaseUrl,
   notFound,
@@ -44,7 +46,7 @@ const COLUMNS = ['new', 'old']
     (
       side,
     ) => `(select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number' and abs(value::numeric) > 9007199254740991
-                 then to_jsonb(value::text) else value end) from jsonb_each(${side})) as ${side}`,
+                 then to_jsonb(value::text) else value end) from jsonb_each(${side}) where key <> '${COUNTERS_KEY}') as ${side}`,
   )
   .join(',\n');
 const SELECT = `select id, source, op, at, failed_at, attempts, sqlstate, error, waits_for::text[] as waits_for, ${COLUMNS} from belfry.dead_letter`;
@@ -85,6 +87,7 @@ export function registerDeadLetter(program: Command): void {
   chosen(addReadingCommand(group, 'retry', 'process some again, now: by id, by filters, or all')).action(
     async (ids: readonly string[], options: ReadingOptions & Choice) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       await withClient(config.database.url, async (client) => {
         await assertMigrated(client);
         const { withWaiting } = await import('../relay/replay/retry.js');

@@ -2,13 +2,13 @@
 
 import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
-import { logLevelOf } from '../config.js';
+import { logLevelOf, portOf } from '../config.js';
 import { createLogger } from '../log.js';
 import { addCommand, print, wholeNumber } from './common.js';
 import { untilStopped } from './signals.js';
 
 interface DemoOptions {
-  readonly port: number;
+  readonly port?: number;
   readonly dataDir: string;
   readonly simulate: number;
 }
@@ -19,10 +19,10 @@ export function registerDemo(program: Command): void {
     'demo',
     'run a small social app on an embedded Postgres, with Belfry beside it (has a config of its own)',
   )
-    .option('--port <port>', 'where the page is', wholeNumber(0, 65_535), 10_000)
+    .option('--port <port>', 'where the page is; by default PORT, or 10000', wholeNumber(0, 65_535))
     .option('--data-dir <dir>', 'where its database is kept between runs', '.data/demo')
     .option('--simulate <rate>', 'writes per second by a crowd, from the start', rate, 0)
-    .action(async ({ port, dataDir, simulate }: DemoOptions) => {
+    .action(async ({ port = portOf(), dataDir, simulate }: DemoOptions) => {
       const log = createLogger({ level: logLevelOf(undefined, undefined, 'warn'), name: 'demo' });
       const { startDemo } = await import('../embedded/demo.js');
       print('Starting Postgres, the app and Belfry ...');

@@ -6,6 +6,7 @@
 import type pg from 'pg';
 import { logLevelOf } from '../config.js';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { readJob } from '../relay/replay/jobs.js';
@@ -64,7 +65,10 @@ function ended(job: Job, what: string): Job {
   if (job.state === 'done') return job;
   const resume = `belfry replay --resume ${job.id} goes on`;
   if (job.state === 'stopped')
-    throw new BelfryError('unavailable', `${what} was stopped after ${job.counts.processed} events: ${resume}.`);
+    throw new BelfryError(
+      'unavailable',
+      `${what} was stopped after ${counted(job.counts.processed, 'event')}: ${resume}.`,
+    );
   throw new BelfryError('unavailable', `${what} failed: ${job.error ?? 'for no known reason'}`);
 }
 
@@ -90,7 +94,7 @@ export class Progress {
         ? ''
         : ` of ${total} (${Math.min(100, (100 * counts.processed) / total).toFixed(1)} %)`;
     const left = secondsLeft === null ? '' : `, about ${Math.ceil(secondsLeft)} s left`;
-    const text = `${counts.processed}${of} events, ${counts.delivered} delivered, ${counts.suppressed} suppressed, ${counts.already} already there${left}`;
+    const text = `${counts.processed}${of} processed, ${counts.delivered} delivered, ${counts.suppressed} suppressed, ${counts.already} already there${left}`;
     if (!this.terminal) return note(text);
     process.stderr.write(`\r${text.padEnd(this.width)}`);
     this.width = text.length;

@@ -9,6 +9,7 @@ import { tableKey } from '../capture/catalog.js';
 import { capturedSources } from '../capture/desired.js';
 import { databaseUrlOf, hasJwtSecret, parseConfig } from '../config.js';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { BelfryError, messageOf } from '../errors.js';
 import { askAll } from '../init/ask.js';
 import { columnOf, tableText, type Database } from '../init/database.js';
@@ -49,7 +50,7 @@ async function init(options: InitOptions): Promise<void> {
   if (url === '')
     throw new BelfryError(
       'config_invalid',
-      'DATABASE_URL is not set: write DATABASE_URL=postgres://user:password@host:port/database before the command.',
+      'DATABASE_URL is not set: export DATABASE_URL=postgres://user:password@host:port/database first; the config names it too.',
     );
   if (options.ask && !(process.stdin.isTTY && process.stderr.isTTY))
     throw new BelfryError(
@@ -169,7 +170,7 @@ function documentOf(draft: Draft, path: string): unknown {
 function tell(draft: Draft, path: string): void {
   const plain = draft.sources.filter(({ reading }) => reading === null);
   print(
-    `${path} is written: ${String(plain.length)} source${plain.length === 1 ? '' : 's'}${draft.people === null ? '' : `, people are in ${tableText(draft.people.table.value)}`}.`,
+    `${path} is written: ${counted(plain.length, 'source')}${draft.people === null ? '' : `, people are in ${tableText(draft.people.table.value)}`}.`,
   );
   for (const { name, type, table } of plain) print(`  ${name}: ${type}, from ${tableText(table)}`);
   const open = draft.questions.filter(({ answer }) => answer === null);

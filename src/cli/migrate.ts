@@ -7,17 +7,16 @@ import type { Command } from 'commander';
 import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
 import { assertNone, capturedSources, captureProblems } from '../capture/desired.js';
-import { assertOwned, capturedTables, captureSql, installCapture } from '../capture/install.js';
+import { assertInstallable, assertRoles, capturedTables, captureSql, installCapture } from '../capture/install.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
-import { sqlState } from '../errors.js';
-import { seedCounters, seedSql } from '../inbox/seed.js';
+import { seedCounters, seedScript } from '../inbox/seed.js';
 import { ensurePartitions, partitionsSql } from '../outbox/partitions.js';
 import { assertSuitable, serverInfo } from '../postgres.js';
 import { mappingProblems } from '../schema/mapping.js';
 import { assertOwnSession } from '../schema/session.js';
 import { migrate, migrationSql, restoreOutbox, restoreOutboxSql } from '../schema/migrate.js';
-import { addCommand, note, print, progress, withClient } from './common.js';
+import { addCommand, assertOneDatabase, note, print, progress, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 
 export function registerMigrate(program: Command): void {
@@ -25,15 +24,17 @@ export function registerMigrate(program: Command): void {
     .option('--dry-run', 'change nothing; print the SQL, for psql -v ON_ERROR_STOP=1')
     .action(async (options: CommonOptions & { readonly dryRun?: true }) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       await withClient(config.database.listenUrl, async (client) => {
         assertSuitable(await serverInfo(client));
         await assertOwnSession(client, config.database.listenUrl);
         // Before anything is changed: a mapping that can't work, or the wrong user, to whom the schema would then belong.
         const catalog = await readCatalog(client, capturedTables(config));
         assertNone([...captureProblems(config, catalog), ...(await mappingProblems(client, config))], config);
-        assertOwned(config, catalog);
-        if (options.dryRun) print(await dryRun(client, config));
-        else await install(client, config);
+        await assertInstallable(client, config, catalog);
+        if (options.dryRun) return print(await dryRun(client, config));
+        assertRoles(catalog);
+        await install(client, config);
       });
     });
 }
@@ -58,26 +59,14 @@ async function dryRun(client: pg.ClientBase, config: Config): Promise<string> {
     (await restoreOutboxSql(client, sourceNames(config))) +
     (await partitionsSql(client));
   const capture = captureSql(await readCatalog(client, capturedTables(config)), config);
-  const counted = await countedSources(client);
-  const seeds = config.sources.flatMap((source) =>
-    source.counter === null || source.object === null || counted.has(source.name)
-      ? []
-      : [`${seedSql(source, source.object)};\n`],
-  );
-  return [schema === '' ? '-- schema belfry: nothing to do\n' : schema, capture, ...seeds].join('\n');
+  const counts = await seedScript(client, config);
+  return [
+    schema === '' ? '-- schema belfry: nothing to do\n' : schema,
+    capture,
+    ...(counts === '' ? [] : [counts]),
+  ].join('\n');
 }
 
 function sourceNames(config: Config): string[] {
   return capturedSources(config).map(({ name }) => name);
-}
-
-async function countedSources(client: pg.ClientBase): Promise<Set<string>> {
-  try {
-    const { rows } = await client.query<{ source: string }>('select source from belfry.source_state');
-    return new Set(rows.map((row) => row.source));
-  } catch (error) {
-    // There is no such table, or no schema yet.
-    if (sqlState(error) === '42P01' || sqlState(error) === '3F000') return new Set();
-    throw error;
-  }
 }

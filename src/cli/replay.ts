@@ -4,11 +4,22 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type pg from 'pg';
 import { loadConfig } from '../config.js';
+import { counted } from '../counted.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import type { ReplayMode } from '../relay/replay/plan.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addReadingCommand, note, notFound, print, printJson, printTable, wholeNumber, withClient } from './common.js';
+import {
+  addReadingCommand,
+  assertOneDatabase,
+  note,
+  notFound,
+  print,
+  printJson,
+  printTable,
+  wholeNumber,
+  withClient,
+} from './common.js';
 import type { ReadingOptions } from './common.js';
 import { addFilters, filterOf } from './events.js';
 import type { FilterOptions } from './events.js';
@@ -49,6 +60,7 @@ export function registerReplay(program: Command): void {
     .option('--resume <id>', 'let one that was stopped go on', jobId)
     .action(async (options: ReplayOptions) => {
       const config = await loadConfig(options.config);
+      await assertOneDatabase(config);
       const { url } = config.database;
       const { mode, dryRun, rate } = options;
       const filter = filterOf(options);
@@ -60,27 +72,29 @@ export function registerReplay(program: Command): void {
           progress.tell({ counts: { ...nothing, processed }, total, secondsLeft: null }),
         );
         progress.end();
-        return tell(options, counts, 'would be');
+        return tell(options, counts, 'would be delivered');
       }
       await withClient(url, async (client) => {
         await assertMigrated(client);
         if (options.list === true) return list(client, options);
-        if (options.stop !== undefined) return stop(client, options.stop);
+        if (options.stop !== undefined) return stop(client, options.stop, options);
         const id =
           options.resume === undefined
             ? await requestJob(client, { mode, filter, rate: rate ?? null, mapping: fingerprint(config) })
             : await resume(client, options.resume, fingerprint(config));
         const { counts, error } = await followJob(client, config, id, `replay ${id}`);
         if (counts.failed > 0)
-          note(`belfry: ${counts.failed} events could not be processed, the last one because: ${error ?? 'unknown'}`);
-        tell(options, counts, 'were');
+          note(
+            `belfry: ${counted(counts.failed, 'event')} could not be processed, the last one because: ${error ?? 'unknown'}`,
+          );
+        tell(options, counts, 'delivered');
       });
     });
 }
 
 const nothing: Job['counts'] = { processed: 0, delivered: 0, suppressed: 0, already: 0, withdrawn: 0, failed: 0 };
 
-function tell({ json }: ReplayOptions, counts: Job['counts'], verb: string): void {
+function tell({ json }: ReplayOptions, counts: Job['counts'], done: string): void {
   const { processed, delivered, suppressed, already, withdrawn, failed } = counts;
   if (json) {
     return printJson({
@@ -93,8 +107,8 @@ function tell({ json }: ReplayOptions, counts: Job['counts'], verb: string): voi
     });
   }
   print(
-    `${processed} events: ${delivered} notifications ${verb} delivered, ${suppressed} ${verb} suppressed, ${already} are there already` +
-      (withdrawn > 0 ? `, ${withdrawn} ${verb} withdrawn` : ''),
+    `${counted(processed, 'event')}: ${counted(delivered, 'notification')} ${done}, ${suppressed} suppressed, ${already} there already` +
+      (withdrawn > 0 ? `, ${withdrawn} withdrawn` : ''),
   );
 }
 
@@ -125,10 +139,11 @@ async function list(client: pg.ClientBase, options: ReplayOptions): Promise<void
   );
 }
 
-async function stop(client: pg.ClientBase, id: string): Promise<void> {
+async function stop(client: pg.ClientBase, id: string, { json }: ReplayOptions): Promise<void> {
   const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
   if (rows[0]?.done !== true) throw notFound(`replay ${id} under way`);
-  print(`replay ${id} stops`);
+  if (json) printJson({ id });
+  else print(`replay ${id} stops`);
 }
 
 /** It goes on by today's config. */

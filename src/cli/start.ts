@@ -9,6 +9,7 @@ import { Option } from 'commander';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
 import { createLogger } from '../log.js';
 import type { Logger } from '../log.js';
@@ -16,7 +17,7 @@ import type { App } from '../app.js';
 import { seedCounter } from '../inbox/seed.js';
 import { planSkip, skipTo } from '../outbox/skip.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addCommand, confirm, note, pointInTime, withClient } from './common.js';
+import { addCommand, assertOneDatabase, confirm, note, pointInTime, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 import { untilStopped } from './signals.js';
 
@@ -33,6 +34,8 @@ export function registerStart(program: Command): void {
       async (options: CommonOptions & { readonly role: Role; readonly from?: Date | 'now'; readonly yes?: true }) => {
         const config = await loadConfig(options.config);
         checkRole(config, options.role);
+        // A gateway has no use for the other one.
+        if (options.role !== 'gateway') await assertOneDatabase(config);
         if (options.from !== undefined) await skip(config, options.from, options.yes === true);
         const log = createLogger({ level: config.logLevel, name: 'belfry' });
         for (const warning of config.warnings) log.warn(warning);
@@ -71,12 +74,12 @@ async function skip(config: Config, from: Date | 'now', sure: boolean): Promise<
     const time = from === 'now' ? null : from;
     const { skipped, kept, oldest } = await planSkip(client, time);
     if (skipped === 0) return note('belfry: nothing is unread from before: nothing is skipped');
-    const what = `Skip ${skipped} unread events, the oldest of ${oldest?.toISOString() ?? ''}? They will notify nobody; ${kept} stay; counters are counted anew`;
+    const what = `Skip ${counted(skipped, 'unread event')}, the oldest of ${oldest?.toISOString() ?? ''}? What is skipped notifies nobody; left to be read: ${kept}; counters are counted anew`;
     if (!sure) await confirm(what, 'start --from', 'nothing was skipped.');
     await skipTo(client, time, async () => {
       for (const source of config.sources) if (source.counter !== null) await seedCounter(client, source);
     });
-    note(`belfry: ${skipped} unread events were skipped; belfry replay --since can still deliver them`);
+    note(`belfry: skipped ${counted(skipped, 'unread event')}: belfry replay --since still finds what was skipped`);
   });
 }
 

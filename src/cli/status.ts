@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { verifyCapture } from '../capture/verify.js';
 import type { TriggerHealth } from '../capture/verify.js';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { addReadingCommand, configIfAny, databaseUrl, print, printJson, withClient } from './common.js';
@@ -170,7 +171,9 @@ function show(status: Status): void {
   if (!status.migrated) print('schema       missing or older than this program: run `belfry migrate`');
   else {
     print(`leader       ${status.leader ?? 'none: no relay runs'}`);
-    print(`unread       ${status.lag_events ?? 0} events, the oldest ${(status.lag_seconds ?? 0).toFixed(1)} s old`);
+    print(
+      `unread       ${counted(status.lag_events ?? 0, 'event')}, the oldest ${(status.lag_seconds ?? 0).toFixed(1)} s old`,
+    );
     print(`paused       ${status.paused ? 'yes: `belfry resume` lets the relay read again' : 'no'}`);
     const { disk } = status;
     if (disk !== null) {
@@ -188,7 +191,7 @@ function show(status: Status): void {
   const here =
     status.connections === null
       ? 'no gateway answers on this machine'
-      : `${status.connections} of ${status.users ?? 0} users, on this machine`;
+      : `${status.connections} of ${counted(status.users ?? 0, 'user')}, on this machine`;
   print(`connections  ${here}`);
 }
 

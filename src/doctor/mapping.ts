@@ -7,6 +7,7 @@ import { capturedTables } from '../capture/install.js';
 import { verifyCapture } from '../capture/verify.js';
 import type { HealthState, TriggerHealth } from '../capture/verify.js';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { mappingProblems } from '../schema/mapping.js';
 import { fail, ok, several, warn } from './check.js';
 import type { Check } from './check.js';
@@ -17,7 +18,10 @@ export async function checkMapping(client: pg.ClientBase, config: Config, migrat
   const problems = [...captureProblems(config, catalog), ...(await mappingProblems(client, config))];
   const checks: Check[] = [
     problems.length === 0
-      ? ok('mapping', `${String(config.sources.length)} sources; every table, column and query of the config is there`)
+      ? ok(
+          'mapping',
+          `${counted(config.sources.length, 'source')}; every table, column and query of the config is there`,
+        )
       : fail(
           'mapping',
           several(problems, 20),

@@ -2,6 +2,7 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
+import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
 import { outboxDays } from '../outbox/partitions.js';
 import { assertMigrated } from '../schema/migrate.js';
@@ -66,7 +67,7 @@ export function judgeState(row: StateRow): Check[] {
 }
 
 function relay({ leader, paused, events, seconds }: StateRow): Check {
-  const behind = `${String(events)} events are unread, the oldest for ${spoken(seconds)}`;
+  const behind = `${counted(events, 'unread event')}, the oldest for ${spoken(seconds)}`;
   if (paused) return warn('relay', `the relay is paused; ${behind}`, 'Run belfry resume when it may go on.');
   if (leader === null) return warn('relay', `no relay runs; ${behind}`, 'Run belfry start.');
   if (events > 0 && seconds > lagWarnS) {
@@ -83,14 +84,14 @@ function deadLetters({ dead, dead_sources }: StateRow): Check {
   if (dead === 0) return ok('dead_letters', 'there are none');
   return fail(
     'dead_letters',
-    `${String(dead)} events could not be processed, of ${several(dead_sources ?? [])}`,
+    `${counted(dead, 'event')} could not be processed, of ${several(dead_sources ?? [])}`,
     'belfry dead-letter list says why. When the cause is gone: belfry dead-letter retry; else discard.',
   );
 }
 
 function lostEvents({ lost, lost_sources, lost_s, leader }: StateRow): Check {
   if (lost === 0) return ok('lost_events', 'triggers have captured everything');
-  const detail = `${String(lost)} writes were not captured, of ${several(lost_sources ?? [])}`;
+  const detail = `not captured: ${counted(lost, 'write')} of ${several(lost_sources ?? [])}`;
   const cure =
     leader === null
       ? 'Run belfry start: the relay counts anew, takes back what is gone, and makes anew what the table still tells.'
@@ -105,7 +106,7 @@ async function partitions(client: pg.ClientBase, config: Config | null, inDefaul
   const run = 'A relay that runs makes and drops them every hour; belfry migrate makes them too.';
   const checks = [
     ahead >= 1
-      ? ok('outbox_partitions', `the outbox has partitions for ${String(ahead)} days ahead`)
+      ? ok('outbox_partitions', `the outbox has partitions for ${counted(ahead, 'day')} ahead`)
       : warn(
           'outbox_partitions',
           'the outbox has no partition for tomorrow; its rows would go to the default one',
@@ -128,7 +129,7 @@ async function partitions(client: pg.ClientBase, config: Config | null, inDefaul
       ? ok('retention', 'nothing is kept longer than it should be')
       : warn(
           'retention',
-          `${String(old.length)} days of the outbox are older than retention.outbox: ${several(old.map(({ name }) => name))}`,
+          `${counted(old.length, 'day')} of the outbox beyond retention.outbox: ${several(old.map(({ name }) => name))}`,
           'The relay drops them once they are read and no transaction holds a lock on them: see the checks relay and transactions.',
         ),
   );

@@ -2,46 +2,174 @@
  * Counters start from the table: rows from before Belfry notify nobody, but count.
  *
  * A count stores the snapshot it was made in. Events visible in that snapshot are in the count already and are skipped
- * by the relay, all others are added: exact, without a lock, however many writers are at work. It must run after the
- * triggers are in place.
+ * by the relay, all others are added: exact, without a lock, however many writers are at work.
+ *
+ * What must hold:
+ * - A count is made after the triggers are in place, and when nobody writes any more whom other triggers have captured.
+ * - What is counted (table, object, when) is kept beside it: where the config says something else, a count is due. A source that is not
+ *   captured any more is forgotten, so that it is counted when it comes back.
+ * - Nobody counts beside a leader, who may have read a page with the snapshot of before. The leader counts what is due between two
+ *   batches; but not by a config that is older than what was migrated.
  */
 
 import type pg from 'pg';
+import { runWithTableLock } from '../capture/locks.js';
 import type { Config, Source } from '../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import { sqlState } from '../errors.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
 
 export interface SeedLog {
   info(details: object, message: string): void;
 }
 
-/** Counts the sources that have a counter and were never counted. Returns their names. */
+/**
+ * Brings the counts to what the config says; the client must be in no transaction. Returns the sources whose count was, or is still, due.
+ * Throws `lock_busy` (retry).
+ */
 export async function seedCounters(client: pg.ClientBase, config: Config, log: SeedLog): Promise<string[]> {
-  const known = await client.query<{ source: string }>('select source from belfry.source_state');
-  const done = new Set(known.rows.map(({ source }) => source));
-  const seeded: string[] = [];
-  for (const source of config.sources) {
-    if (source.counter === null || done.has(source.name)) continue;
-    const objects = await seedCounter(client, source);
-    log.info({ source: source.name, objects }, 'counted the rows that were there');
-    seeded.push(source.name);
+  const due: string[] = [];
+  for (const { name, source, locked, statements } of await countSteps(client, config)) {
+    if (locked === null) for (const sql of statements) await client.query(sql);
+    else await runWithTableLock(client, parseTableName(locked), statements, { log });
+    if (source === null) continue;
+    due.push(name);
+    const objects = await countAlone(client, source);
+    if (objects !== null) log.info({ source: name, objects }, counted);
+    else log.info({ source: name }, 'a relay leads: it counts the rows that were there once it runs with this config');
   }
-  return seeded;
+  return due;
 }
 
-/** Counts a source anew, in one statement and so one snapshot; gives the number of objects. Also used after lost events. */
+/**
+ * For the leader, between two batches. Returns the sources that it has counted. It needs no fence: a count is due until it is committed, so
+ * whoever leads next makes it again.
+ */
+export async function seedDue(client: pg.ClientBase, config: Config, log: SeedLog): Promise<string[]> {
+  const { rows } = await client.query<{ source: string; mapping: string | null }>(
+    'select source, mapping from belfry.source_state where due',
+  );
+  const due = config.sources.filter((source) =>
+    rows.some((row) => row.source === source.name && row.mapping === mappingOf(source)),
+  );
+  for (const source of due) log.info({ source: source.name, objects: await seedCounter(client, source) }, counted);
+  return due.map(({ name }) => name);
+}
+
+/** What `seedCounters` would run now where no relay leads, for psql. */
+export async function seedScript(client: pg.ClientBase, config: Config): Promise<string> {
+  const steps = await countSteps(client, config);
+  return steps
+    .map(({ source, locked, statements }) => {
+      const lines =
+        locked === null ? statements : ['begin', "set local lock_timeout = '200ms'", ...statements, 'commit'];
+      const seed = source?.object == null ? [] : [seedSql(source, source.object)];
+      return [...lines, ...seed].map((sql) => `${sql};\n`).join('');
+    })
+    .join('\n');
+}
+
+const counted = 'counted the rows that were there';
+
+interface CountStep {
+  readonly name: string;
+  /** To be counted after the statements; null: nothing is. */
+  readonly source: Source | null;
+  /** The table that the statements lock. */
+  readonly locked: string | null;
+  readonly statements: readonly string[];
+}
+
+/** What a count depends on; null where there is nothing to count. */
+function mappingOf({ counter, object, table, when }: Source): string | null {
+  return counter === null || object === null ? null : JSON.stringify([quoteTable(table), object.id, when]);
+}
+
+async function countSteps(client: pg.ClientBase, config: Config): Promise<CountStep[]> {
+  const known = new Map((await readState(client)).map((row) => [row.source, row]));
+  const steps: CountStep[] = [];
+  for (const source of config.sources) {
+    const mapping = mappingOf(source);
+    if (mapping === null) continue;
+    const { name, table } = source;
+    const state = known.get(name);
+    known.delete(name);
+    const values = `${quoteLiteral(name)}, pg_current_snapshot(), ${quoteLiteral(mapping)}`;
+    const mark =
+      `insert into belfry.source_state (source, seed, mapping, due) values (${values}, true)\n` +
+      'on conflict (source) do update set mapping = excluded.mapping, due = true';
+    if (state === undefined) steps.push({ name, source, locked: null, statements: [mark] });
+    else if (state.mapping === mapping) {
+      if (state.due) steps.push({ name, source, locked: null, statements: [] });
+    } else if (state.mapping === null && !state.due) {
+      const taken = `update belfry.source_state set mapping = ${quoteLiteral(mapping)} where source = ${quoteLiteral(name)}`;
+      steps.push({ name, source: null, locked: null, statements: [taken] });
+    } else {
+      // Whoever wrote with the functions of before is through when the lock is had.
+      const lock = `lock table ${quoteTable(table)} in share row exclusive mode`;
+      steps.push({ name, source, locked: table, statements: [lock, mark] });
+    }
+  }
+  for (const name of known.keys()) {
+    const forgotten = `delete from belfry.source_state where source = ${quoteLiteral(name)}`;
+    steps.push({ name, source: null, locked: null, statements: [forgotten] });
+  }
+  return steps;
+}
+
+interface State {
+  readonly source: string;
+  readonly mapping: string | null;
+  readonly due: boolean;
+}
+
+/** Of an older schema too, which lacks two of the columns; nothing where there is none. */
+async function readState(client: pg.ClientBase): Promise<State[]> {
+  try {
+    const { rows } = await client.query<State>(
+      `select s.source, to_jsonb(s) ->> 'mapping' as mapping, coalesce((to_jsonb(s) -> 'due')::boolean, false) as due from belfry.source_state s`,
+    );
+    return rows;
+  } catch (error) {
+    if (sqlState(error) === '42P01' || sqlState(error) === '3F000') return [];
+    throw error;
+  }
+}
+
+/** The number of objects; null, and nothing is changed, where a relay leads or begins to: also one with another config. */
+async function countAlone(client: pg.ClientBase, source: Source): Promise<number | null> {
+  const idle = `select term from belfry.relay where name = 'main' and lease_until <= clock_timestamp()`;
+  const before = (await client.query<{ term: string }>(idle)).rows[0];
+  if (before === undefined) return null;
+  await client.query('begin');
+  try {
+    const objects = await seedCounter(client, source);
+    const alone = (await client.query(`${idle} and term = $1 for share`, [before.term])).rowCount === 1;
+    await client.query(alone ? 'commit' : 'rollback');
+    return alone ? objects : null;
+  } catch (error) {
+    // A broken connection can't roll back, and need not.
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * Counts a source anew, in one statement and so one snapshot; gives the number of objects. Also used after lost events: of one that
+ * belfry migrate has not marked the count stays due, since nobody knows whether its triggers are in place.
+ */
 export async function seedCounter(client: pg.ClientBase, source: Source): Promise<number> {
   if (source.object === null) return 0;
   const result = await client.query<{ objects: string }>(seedSql(source, source.object));
   return Number(result.rows[0]?.objects ?? '0');
 }
 
-/** The statement of `seedCounter`, also for `belfry migrate --dry-run`. */
-export function seedSql(source: Source, object: NonNullable<Source['object']>): string {
+function seedSql(source: Source, object: NonNullable<Source['object']>): string {
   const name = quoteLiteral(source.name);
   const id = quoteIdent(object.id);
+  const mapping = quoteLiteral(mappingOf(source) ?? '');
   return `with state as (
-       insert into belfry.source_state (source, seed) values (${name}, pg_current_snapshot())
-       on conflict (source) do update set seed = excluded.seed, at = clock_timestamp()
+       insert into belfry.source_state as s (source, seed, due) values (${name}, pg_current_snapshot(), true)
+       on conflict (source) do update set seed = excluded.seed, at = clock_timestamp(), due = s.due and s.mapping is distinct from ${mapping}
      ), counted as (
        insert into belfry.counter as c (source, object_id, count)
        select ${name}, t.${id}::text, count(*) from ${quoteTable(source.table)} t

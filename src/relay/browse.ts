@@ -7,6 +7,7 @@
  */
 
 import type pg from 'pg';
+import { COUNTERS_KEY } from '../capture/rows.js';
 import { mappedColumns } from '../config.js';
 import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
@@ -103,7 +104,7 @@ class Browser {
       select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number'
                                          and (abs(value::numeric) > 9007199254740991 or ${this.#idColumns}::jsonb -> o.source ? key)
                                         then to_jsonb(value #>> '{}') else value end)
-        from jsonb_each(o.${name})) as ${name}`;
+        from jsonb_each(o.${name}) where key <> ${quoteLiteral(COUNTERS_KEY)}) as ${name}`;
     const { rows } = await this.client.query<Row>(`
       select o.id, o.at, o.source, o.op, ${side('new')}, ${side('old')}
         from belfry.outbox o

@@ -7,6 +7,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { messageOf } from '../errors.js';
+import { seedDue } from '../inbox/seed.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
 import { parseSnapshot } from '../outbox/cursor.js';
@@ -63,10 +64,11 @@ export class Chores {
     const { config, log, facts } = this.options;
     await this.when('drift', () => this.drift.check());
     await this.when('look', async () => {
-      const { lost, held, dead } = await this.look(leading);
+      const { due, lost, held, dead } = await this.look(leading);
       if (lost) await repairLost({ config, log, facts, leading });
       if (dead) await this.retryDead();
       if (held) await resolveHeld({ facts, leading });
+      if (due) await this.count(leading);
     });
   }
 
@@ -74,10 +76,11 @@ export class Chores {
    * One statement that says what there is to do, and measures what stands still: a relay that is paused, or can't store,
    * reads nothing that would tell.
    */
-  private async look(leading: Leading): Promise<{ lost: boolean; held: boolean; dead: boolean }> {
+  private async look(leading: Leading): Promise<{ due: boolean; lost: boolean; held: boolean; dead: boolean }> {
     const { facts, metrics } = this.options;
     const { xmax } = parseSnapshot(leading.cursor.seen);
     const { rows } = await facts.query<{
+      due: boolean;
       lost: boolean;
       held: boolean;
       dead: number;
@@ -85,7 +88,7 @@ export class Chores {
       replays: number;
       lag: number | null;
     }>(
-      `select exists (select from belfry.lost) as lost, exists (select from belfry.held) as held,
+      `select exists (select from belfry.source_state where due) as due, exists (select from belfry.lost) as lost, exists (select from belfry.held) as held,
               (select count(*)::int from belfry.dead_event) as dead,
               (select count(*)::int from belfry.dead_event where waits_for <> '{}') as waiting,
               (select count(*)::int from belfry.replay_job where state in ('waiting', 'running')) as replays,
@@ -93,13 +96,22 @@ export class Chores {
                 select at from belfry.outbox where xid >= $1::xid8 order by xid limit 1))::float8 as lag`,
       [xmax],
     );
-    const { lost = false, held = false, dead = 0, waiting = 0, replays = 0, lag = null } = rows[0] ?? {};
+    const { due = false, lost = false, held = false, dead = 0, waiting = 0, replays = 0, lag = null } = rows[0] ?? {};
     metrics.deadLettersNow.set(dead);
     metrics.deadLettersWaiting.set(waiting);
     leading.deadLettersChanged();
     metrics.replays.set(replays);
     metrics.lagSeconds.set(Math.max(0, lag ?? 0));
-    return { lost, held, dead: dead > 0 };
+    return { due, lost, held, dead: dead > 0 };
+  }
+
+  /** Sources that belfry migrate left to be counted, because this relay leads or began to. */
+  private async count(leading: Leading): Promise<void> {
+    const { config, log, facts } = this.options;
+    if ((await seedDue(facts, config, log)).length === 0) return;
+    // It was read with the counts before.
+    leading.forgetAhead();
+    leading.publish([{ to: 'control', kind: 'resync', reason: 'counted', userIds: null }]);
   }
 
   private async retryDead(): Promise<void> {

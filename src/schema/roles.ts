@@ -55,6 +55,8 @@ const relayFunctions = [
   'replay(text, text, text, text, text, timestamptz, timestamptz, integer, integer, boolean)',
   'stop_replay(bigint)',
   'resume_replay(bigint)',
+  // Of the SQL API: what the HTTP API and extensions call.
+  'notify(text, text, text, jsonb, text, text)',
 ];
 
 /** Statements that make the roles and give them their rights; may be run again and again. */

@@ -1,5 +1,5 @@
 /** Installing without a superuser. Roles belong to the cluster, so this has one of its own. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
@@ -12,6 +12,8 @@ import { BelfryError } from '../../src/errors.js';
 import { connect } from '../../src/postgres.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { withDatabase, withUser } from '../support/postgres.js';
+import { startBelfry } from '../support/program.js';
+import { testSecret } from '../support/social.js';
 import { captureConfig, source, takeOps } from './support.js';
 
 const config = captureConfig(source('event', 'public.events'));
@@ -65,6 +67,8 @@ afterEach(async () => {
 });
 
 const onEvents = captureConfig(source('event', 'app.events'));
+const eventsYaml = (url: string): string =>
+  `version: 1\ndatabase: { url: '${url}' }\nauth: { secret: ${testSecret} }\nsources:\n${source('event', 'app.events')}`;
 
 async function functionOwners(): Promise<string[]> {
   const { rows } = await owner.query<{ owner: string }>(
@@ -119,6 +123,7 @@ describe("the tables' owner", () => {
     const result = await uninstall(owner, { keepData: false });
     expect(result).toMatchObject({ warnings: [] });
     expect(result.removed).toContain('role belfry_capture');
+    expect(await uninstall(owner, { keepData: false })).toEqual({ removed: [], warnings: [] });
   });
 
   it('without CREATEROLE is told what a DBA must run, nothing is changed; that done, it goes on', async () => {
@@ -134,6 +139,17 @@ describe("the tables' owner", () => {
     await captures();
     // The DBA's grant stays as it was.
     expect(await memberships()).toBe(1);
+  });
+
+  it('without CREATEROLE finds nothing made by belfry migrate', async () => {
+    await owner.query('drop schema belfry cascade');
+    const file = path.join(folder, 'belfry.yaml');
+    const url = withUser(withDatabase(server.url, 'app'), 'owner', 'x');
+    await writeFile(file, eventsYaml(url));
+    const program = startBelfry(['migrate', '--config', file]);
+    expect((await program.exit).code).toBe(1);
+    expect(program.stderr).toContain('Have a DBA run: create role belfry_capture nologin;');
+    expect((await owner.query(`select to_regnamespace('belfry') as schema`)).rows).toEqual([{ schema: null }]);
   });
 
   it('where the roles exist but were not granted goes on, and warns that the functions are its own', async () => {
@@ -164,6 +180,55 @@ describe("the tables' owner", () => {
     const result = await uninstall(owner, { keepData: false });
     expect(result.warnings).toEqual(['Role belfry_app stays: it has members (backend).']);
     expect((await admin.query(`select from pg_roles where rolname like 'belfry%'`)).rowCount).toBe(1);
+  });
+});
+
+describe('a condition runs as belfry_capture', () => {
+  const named = captureConfig(source('event', 'app.events', `when: "mood = 'glad'::app.mood"`));
+  const called = captureConfig(source('event', 'app.events', 'when: "app.is_glad(mood)"'));
+  const problemsOf = (problem: Promise<unknown>): Promise<string> =>
+    problem.then(
+      () => 'none',
+      (error: unknown) =>
+        error instanceof BelfryError && error.code === 'config_invalid' ? error.message : String(error),
+    );
+
+  beforeEach(async () => {
+    await admin.query('alter role owner createrole');
+    await owner.query(`
+      create type app.mood as enum ('glad', 'sad');
+      alter table app.events add column mood app.mood default 'glad';
+      create function app.is_glad(app.mood) returns boolean language sql return $1 = 'glad'`);
+  });
+
+  it('so the grant that is missing is told before anything is changed, and with it events are captured', async () => {
+    for (const config of [named, called]) {
+      expect(await problemsOf(installCapture(owner, config))).toContain(
+        'sources[0] (event).when: permission denied for schema app. The triggers run as belfry_capture: create role belfry_capture nologin; grant usage on schema "app" to belfry_capture',
+      );
+      expect((await owner.query(`select from pg_trigger where tgname like 'belfry%'`)).rowCount).toBe(0);
+      expect((await admin.query(`select from pg_roles where rolname = 'belfry_capture'`)).rowCount).toBe(0);
+    }
+    await owner.query('create role belfry_capture nologin; grant usage on schema "app" to belfry_capture');
+    for (const config of [named, called]) {
+      expect((await installCapture(owner, config)).warnings).toEqual([]);
+      await backend.query('insert into app.events (id) values (1)');
+      expect(await takeOps(owner)).toEqual(['created']);
+    }
+    expect(await memberships()).toBe(0);
+    await owner.query('revoke all on function app.is_glad from public');
+    expect(await problemsOf(installCapture(owner, called))).toContain(
+      'permission denied for function is_glad. The triggers run as belfry_capture',
+    );
+  });
+
+  it('where the table has a column of a type that nobody names, nothing need be granted', async () => {
+    await installCapture(owner, captureConfig(source('event', 'app.events', 'when: "mood is not null"')));
+    await backend.query('insert into app.events (id) values (1)');
+    expect(await takeOps(owner)).toEqual(['created']);
+    expect(
+      (await owner.query(`select from pg_views where schemaname = 'belfry' and viewname like '%condition%'`)).rowCount,
+    ).toBe(0);
   });
 });
 

@@ -150,6 +150,12 @@ describe('the life of an installation', () => {
     expect(lag_seconds).toBeGreaterThan(0);
   });
 
+  it('one is said as one', async () => {
+    expect((await run('status')).out).toContain('unread       1 event, the oldest');
+    // It asks first.
+    expect((await run('start', '--from', 'now')).err).toMatch(/\(Skip 1 unread event, the oldest of/);
+  });
+
   it('a mapping that does not fit the tables is told as a whole before anything changes', async () => {
     const file = join(folder, 'odd.yaml');
     writeFileSync(
@@ -204,6 +210,17 @@ describe('the life of an installation', () => {
     expect(await server.exit).toEqual({ code: 0, signal: null });
     expect(server.stderr).toBe('');
     expect(await status()).toMatchObject({ leader: null, lag_events: 0 });
+  });
+
+  it('a replay tells one as one, and with --json in JSON that it stops', async () => {
+    const replay = ['replay', '--source', 'post_comment'];
+    const counted = ', 0 suppressed, 1 there already\n';
+    expect((await run(...replay, '--dry-run')).out).toBe(`1 event: 0 notifications would be delivered${counted}`);
+    expect((await run(...replay)).out).toBe(`1 event: 0 notifications delivered${counted}`);
+    const { rows } = await database.pool.query<{ id: string }>('select belfry.replay() as id');
+    const id = rows[0]?.id ?? '';
+    const stopped = await run('replay', '--stop', id, '--json');
+    expect({ ...stopped, out: JSON.parse(stopped.out) as unknown }).toEqual({ code: 0, out: { id }, err: '' });
   });
 
   it('tail ends with 1 and the code when the close is final, and reads a token from stdin', async () => {

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { quoteIdent } from '../../src/postgres.js';
 import { startPooler } from '../outbox/pooler.js';
 import { startBelfry } from '../support/program.js';
@@ -72,6 +72,61 @@ it('tables of somebody else: told before a schema is made that would belong to t
   );
   const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
   expect(rows).toEqual([{ schema: null }]);
+});
+
+it.each([[['migrate']], [['migrate', '--dry-run']]])(
+  'a condition that is no SQL, exit 2 before a schema is made: %j',
+  async (args) => {
+    const file = path.join(folder, 'condition.yaml');
+    writeFileSync(file, socialConfig(empty.url).replace('when: deleted_at is null', 'when: nope is null'));
+    const program = startBelfry([...args, '--config', file]);
+    expect({ ...(await program.exit), out: program.stdout }, program.stderr).toMatchObject({ code: 2, out: '' });
+    expect(program.stderr).toMatch(/\.when: column "nope" does not exist/);
+    const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
+    expect(rows).toEqual([{ schema: null }]);
+  },
+);
+
+describe('database.url and database.listenUrl', () => {
+  const write = (url: string, listenUrl: string): string => {
+    const file = path.join(folder, `${Math.random()}.yaml`);
+    writeFileSync(file, socialConfig(url, { database: { url, listenUrl } }));
+    return file;
+  };
+
+  it.each([[['uninstall', '--yes']], [['migrate']], [['start']], [['replay']], [['dead-letter', 'retry', '--all']]])(
+    'of two databases, as with another DATABASE_URL, exit 2 before anything is changed: belfry %j',
+    async (args) => {
+      const file = write(withDatabase(empty.url, 'nowhere'), migrated.url);
+      const program = startBelfry([...args, '--config', file], { env: { DATABASE_URL: empty.url } });
+      expect(await program.exit, program.stderr).toMatchObject({ code: 2 });
+      expect(program.stderr).toMatch(
+        new RegExp(
+          `^belfry: database\\.url leads to database ${empty.name}, .*listenUrl to ${migrated.name}: .*DATABASE_URL.*\n$`,
+        ),
+      );
+      const { rows } = await migrated.pool.query(
+        `select (select count(*)::int from belfry.relay) as schema, (select count(*)::int from pg_trigger where tgname like 'belfry%') as triggers`,
+      );
+      expect(rows).toEqual([{ schema: 1, triggers: 0 }]);
+    },
+  );
+
+  it('of one, the first through a transaction-mode pooler: they work', async () => {
+    const pooler = await startPooler(migrated.url, 4);
+    try {
+      const program = startBelfry([
+        'uninstall',
+        '--keep-data',
+        '--yes',
+        '--config',
+        write(withPort(migrated.url, pooler.port), migrated.url),
+      ]);
+      expect(await program.exit, program.stderr).toMatchObject({ code: 0 });
+    } finally {
+      await pooler.close();
+    }
+  });
 });
 
 it('a transaction-mode pooler: start says where LISTEN has to go', async () => {

@@ -93,6 +93,11 @@ describe('wrong usage ends with 2 and a line that says so', () => {
   });
 });
 
+it('so does a PORT that is none', async () => {
+  const { code, err } = await run(['demo', '--data-dir', good], { env: { PORT: '70000' } });
+  expect({ code, err }).toEqual({ code: 2, err: 'belfry: PORT must be a whole number from 0 to 65535\n' });
+});
+
 describe('config', () => {
   it('that is missing is answered with what to do, exit 2', async () => {
     const { code, err } = await run(['token', '--sub', '1']);

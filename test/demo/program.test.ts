@@ -101,8 +101,12 @@ test('a half-made data directory is put aside, in one line', { timeout: 120_000 
   await mkdir(path.join(data(), 'cluster', 'base'), { recursive: true });
   await writeFile(path.join(data(), 'cluster', 'PG_VERSION'), '18\n');
   await writeFile(path.join(data(), 'owner.json'), '{"pid":');
-  const program = demo();
-  expect((await postOfBo(await shown(program)))?.name).toBe('Bo');
+  // PORT is as good as --port.
+  const program = startBelfry(['demo', '--data-dir', data()], { env: { PORT: '0' } });
+  running.push(program);
+  const there = await shown(program);
+  expect(new URL(there.url).port).not.toBe('10000');
+  expect((await postOfBo(there))?.name).toBe('Bo');
   expect(program.stdout + program.stderr).toMatch(/^[^\n]*was incomplete[^\n]*starting afresh[^\n]*$/m);
 });
 

@@ -7,10 +7,12 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import jwt from 'jsonwebtoken';
+import { parse, stringify } from 'yaml';
 import { startApp } from '../../src/app.js';
 import type { App } from '../../src/app.js';
 import { capturedSources } from '../../src/capture/desired.js';
 import { installCapture } from '../../src/capture/install.js';
+import { uninstall } from '../../src/capture/uninstall.js';
 import { parseConfig } from '../../src/config.js';
 import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
@@ -339,6 +341,86 @@ it('a truncate that is unread while counters are counted anew does not undo that
   await database.pool.query('truncate likes');
   await expect.poll(() => count('post_like'), soon).toBeUndefined();
 });
+
+/** People write on, which wakes the relay, until the counter is what the table says. */
+async function countsAll(): Promise<void> {
+  const right = async (): Promise<boolean> => {
+    await unlike(database.pool, dora, post);
+    await like(database.pool, dora, post);
+    await expect.poll(unread, soon).toBe(0);
+    return (await count('post_like')) === String(await number('select count(*) from likes'));
+  };
+  await expect.poll(right, soon).toBe(true);
+}
+
+it(
+  'uninstalled beside a running relay, and migrated again: what was written between counts',
+  { timeout: 60_000 },
+  async () => {
+    await migrate();
+    await like(database.pool, bo, post);
+    await start();
+    await countsAll();
+    const client = await database.client();
+    await uninstall(client, { keepData: true });
+    await like(database.pool, cleo, post);
+    await migrate();
+    await countsAll();
+    // And it goes on from there.
+    await unlike(database.pool, cleo, post);
+    await countsAll();
+  },
+);
+
+it(
+  'a source that was out of the config for a while counts what was written meanwhile',
+  { timeout: 60_000 },
+  async () => {
+    await migrate();
+    await like(database.pool, bo, post);
+    await migrate((yaml) => stringify({ ...(parse(yaml) as object), sources: [] }));
+    await like(database.pool, cleo, post);
+    await migrate();
+    await like(database.pool, dora, post);
+    await start();
+    await expect.poll(unread, soon).toBe(0);
+    expect(await count('post_like')).toBe('3');
+  },
+);
+
+it(
+  'another when counts anew, by a relay that knows it; a count from before that was kept is taken as it is',
+  { timeout: 60_000 },
+  async () => {
+    const everything = (yaml: string): string => yaml.replace(/ +when: deleted_at is null\n/, '');
+    await migrate(everything);
+    await database.pool.query('update belfry.source_state set mapping = null');
+    await comment(bo);
+    await comment(cleo);
+    await start();
+    await expect.poll(() => count('post_comment'), soon).toBe('2');
+    await migrate(everything);
+    expect(await number('select count(*) from belfry.source_state where due')).toBe(0);
+    await database.pool.query('update comments set deleted_at = now() where user_id = $1', [bo]);
+    // The relay that leads still runs on the config of before.
+    await migrate();
+    await expect.poll(unread, soon).toBe(0);
+    expect(await number('select count(*) from belfry.source_state where due')).toBe(1);
+    await stop();
+    await start();
+    await expect.poll(() => count('post_comment'), soon).toBe('1');
+    await database.pool.query('delete from comments where user_id = $1', [bo]);
+    await comment(dora);
+    await expect.poll(() => count('post_comment'), soon).toBe('2');
+    expect(await number('select count(*) from belfry.source_state where due')).toBe(0);
+    // Where nobody leads, migrate counts.
+    await stop();
+    await migrate(everything);
+    await database.pool.query('update comments set deleted_at = now()');
+    await migrate();
+    expect(await count('post_comment')).toBe('0');
+  },
+);
 
 it('without a time column the loss is said, and nothing is invented', { timeout: 60_000 }, async () => {
   await database.pool.query('alter table likes drop column created_at');

@@ -86,6 +86,20 @@ describe('the file', () => {
     expect(text('again.yaml')).not.toContain('belfry.outbox');
   });
 
+  it('is written and used as the head of docs/init.md says', () => {
+    const [, commands = ''] = /\n((?: {4}.*\n)+)/.exec(readFileSync('docs/init.md', 'utf8')) ?? [];
+    const script = commands
+      .replace('postgres://…', database.url)
+      .replaceAll('npx belfry start', 'true')
+      .replaceAll('npx belfry', `'${process.execPath}' '${path.join(testBuild, 'cli', 'main.js')}'`);
+    const cwd = mkdtempSync(path.join(folder, 'docs-'));
+    const { status, stderr } = spawnSync('sh', ['-ec', script], { cwd, env: {}, encoding: 'utf8' });
+    expect({ status, stderr }).toMatchObject({
+      status: 0,
+      stderr: expect.not.stringContaining('is not set') as string,
+    });
+  });
+
   it('that is there stays as it is, exit 1 with one clear line; --force writes it anew', async () => {
     writeFileSync(file('mine.yaml'), 'mine');
     const refused = await run(['init', '--config', 'mine.yaml']);

@@ -1,6 +1,7 @@
 /** Looking back over the outbox: filters, who did it, ids as text. Rows as triggers write them, on a real database. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { COUNTERS_KEY } from '../../src/capture/rows.js';
 import { parseConfig } from '../../src/config.js';
 import type { Config } from '../../src/config.js';
 import { listOutbox, showOutbox } from '../../src/relay/browse.js';
@@ -160,6 +161,23 @@ describe('an event', () => {
     expect(await show('block')).toMatchObject({ type: null, actor_id: bob, new: { blocked_id: '55' } });
     expect(await show('gone')).toMatchObject({ source: 'old_source', type: null, new: { x: 1 } });
     expect(await showOutbox(client, config, '999999999')).toBeNull();
+  });
+
+  it('shows the mapped columns alone, not how the trigger marked them', async () => {
+    await database.pool.query(
+      `insert into belfry.outbox (source, op, new, old) values
+         ('post_like', 'created', $1, null), ('post_like', 'removed', null, $1), ('post_like', 'truncated', $2, null)`,
+      [{ user_id: Number(bob), post_id: Number(post), [COUNTERS_KEY]: true }, { [COUNTERS_KEY]: true }],
+    );
+    const client = await database.client();
+    const items = await listOutbox(client, config, {}, 3);
+    const row = { user_id: bob, post_id: post };
+    expect(items.map((item) => [item.op, item.new, item.old])).toEqual([
+      ['truncated', null, null],
+      ['removed', null, row],
+      ['created', row, null],
+    ]);
+    await database.pool.query('delete from belfry.outbox where id = any($1)', [items.map(({ id }) => id)]);
   });
 
   it('whose values do not fit the columns they are looked up in spoils nothing but itself', async () => {

@@ -1,5 +1,5 @@
 /** Migrations: all or nothing, once, in order, and said clearly when not. */
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
@@ -66,6 +66,20 @@ describe('the migrations of this package', () => {
       select c.relname, null from pg_class c
       where c.relnamespace = 'belfry'::regnamespace and c.relkind in ('r', 'p', 'v') and obj_description(c.oid) is null`);
     expect(rows).toEqual([]);
+  });
+
+  test('0015 forgets counts of what is not captured, and keeps the others as they are', async () => {
+    for (const file of (await readdir('migrations')).filter((name) => name < '0015'))
+      await copyFile(path.join('migrations', file), path.join(folder, file));
+    await rm(path.join(folder, '0001_first.sql'));
+    await migrate(client, { folder });
+    await client.query(`
+      insert into belfry.source_state (source, seed) values ('uninstalled', pg_current_snapshot()), ('captured', pg_current_snapshot());
+      insert into belfry.capture_trigger (table_schema, table_name, trigger_name, source, operation, capture, columns)
+      values ('public', 't', 'belfry_captured_insert', 'captured', 'insert', 'statement', '{}')`);
+    await migrate(client);
+    const { rows } = await client.query('select source, mapping, due from belfry.source_state');
+    expect(rows).toEqual([{ source: 'captured', mapping: null, due: false }]);
   });
 
   test('need no superuser, only CREATE on the database', async () => {

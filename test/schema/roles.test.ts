@@ -1,6 +1,10 @@
 /** Least rights, tried by acting as the roles. */
 
 import { randomBytes } from 'node:crypto';
+import { copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import jwt from 'jsonwebtoken';
 import { pino } from 'pino';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,10 +15,11 @@ import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { connect } from '../../src/postgres.js';
 import { countReplay } from '../../src/relay/replay/work.js';
+import { migrate } from '../../src/schema/migrate.js';
 import { dropRoles, roleStatements, runRoleStatements } from '../../src/schema/roles.js';
 import { createTestDatabase, withUser } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
-import { addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
+import { addPost, addUsers, like, socialConfig, socialSql, testSecret } from '../support/social.js';
 
 const suffix = randomBytes(4).toString('hex');
 const [relayUser, readerUser] = [`belfry_test_relay_${suffix}`, `belfry_test_reader_${suffix}`];
@@ -76,6 +81,12 @@ describe('belfry_relay', () => {
       ).toMatchObject({
         already: 1,
       });
+      const told = await fetch(`http://127.0.0.1:${String(app.port)}/api/ws/test-notification`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${jwt.sign({ sub: ada }, testSecret, { expiresIn: '1h' })}` },
+        body: '{"message":"hello"}',
+      });
+      expect(told.status).toBe(202);
     } finally {
       await app.stop();
     }
@@ -91,6 +102,26 @@ describe('belfry_relay', () => {
       return rows;
     });
     expect(outcome).toEqual([{ outcome: 'made' }]);
+  });
+
+  it('may call belfry.notify after an upgrade, without belfry roles being run again', async () => {
+    const older = await createTestDatabase({ template: 'empty' });
+    const folder = await mkdtemp(path.join(tmpdir(), 'belfry-older-'));
+    try {
+      for (const file of (await readdir('migrations')).filter((name) => name < '0015'))
+        await copyFile(path.join('migrations', file), path.join(folder, file));
+      const client = await older.client();
+      await migrate(client, { folder });
+      await client.query('grant usage on schema belfry to belfry_relay');
+      await migrate(client);
+      const { rows } = await client.query(
+        `select has_function_privilege('belfry_relay', 'belfry.notify(text, text, text, jsonb, text, text)', 'execute') as may`,
+      );
+      expect(rows).toEqual([{ may: true }]);
+    } finally {
+      await older.drop();
+      await rm(folder, { recursive: true });
+    }
   });
 
   it.each([
