@@ -70,6 +70,22 @@ export async function settlePast(
   }
 }
 
+/** What became of the database since the last leader. */
+export async function readPast(client: pg.ClientBase): Promise<Past> {
+  const { rows } = await client.query<{
+    identifier: string | null;
+    timeline: string | null;
+    seen: string;
+    target: string | null;
+  }>(
+    `select system_identifier::text as identifier, timeline, seen::text, target::text from belfry.relay where name = 'main'`,
+  );
+  const [row] = rows;
+  if (row === undefined) return 'first';
+  const { identifier: systemIdentifier, timeline, seen, target } = row;
+  return judgePast({ systemIdentifier, timeline, cursor: { seen, target } }, await currentIdentity(client));
+}
+
 async function currentIdentity(client: pg.ClientBase): Promise<Identity> {
   const info = await serverInfo(client);
   assertSuitable(info);

@@ -8,6 +8,7 @@
 
 import type pg from 'pg';
 import { BelfryError } from '../errors.js';
+import { readPast } from './restore.js';
 
 export interface Skip {
   /** Unread events that would be (or were) skipped. */
@@ -21,8 +22,13 @@ export interface Skip {
 const unread = `not pg_visible_in_snapshot(o.xid, r.seen)
   and not (r.target is not null and o.id <= r.after_id and pg_visible_in_snapshot(o.xid, r.target))`;
 
-/** What `skipTo` would skip; `from` null: now. */
+/** What `skipTo` would skip; `from` null: now. Throws `unavailable` after a restore: what is unread is told by numbers of the other cluster. */
 export async function planSkip(client: pg.ClientBase, from: Date | null): Promise<Skip> {
+  if ((await readPast(client)) === 'restored')
+    throw new BelfryError(
+      'unavailable',
+      'The database was restored since a relay led: run belfry start without --from once, which brings its numbers in order. Pause it before (belfry pause) if nothing may be delivered until then.',
+    );
   const { rows } = await client.query<{ skipped: number; kept: number; oldest: Date | null }>(
     `select count(*) filter (where o.id < coalesce(f.id, 9223372036854775807))::float8 as skipped,
             count(*) filter (where o.id >= f.id)::float8 as kept,

@@ -117,4 +117,14 @@ describe('start --from', () => {
     const { rows } = await database.pool.query('select events::int from belfry.lag');
     expect(rows).toEqual([{ events: 1 }]);
   });
+
+  it('waits after a restore until a relay has led, since what is unread is told by the numbers of the other cluster', async () => {
+    const config = join(folder, 'belfry.yaml');
+    writeFileSync(config, socialConfig(database.url));
+    await database.pool.query(`update belfry.relay set system_identifier = '1'`);
+    const before = await database.pool.query('select * from belfry.relay');
+    const { code, err } = await run(database.url, 'start', '--from', 'now', '--yes', '--config', config);
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining('The database was restored') as string });
+    expect((await database.pool.query('select * from belfry.relay')).rows).toEqual(before.rows);
+  });
 });

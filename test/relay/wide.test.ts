@@ -6,8 +6,10 @@ import { createLogger } from '../../src/log.js';
 import { MemoryBroker } from '../../src/broker/memory.js';
 import { createMetrics } from '../../src/metrics.js';
 import { Relay } from '../../src/relay/relay.js';
+import { boundOf, ReplayPages } from '../../src/relay/replay/page.js';
 import type { ReplayMode } from '../../src/relay/replay/plan.js';
 import { countReplay } from '../../src/relay/replay/work.js';
+import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, like, socialSql } from '../support/social.js';
@@ -96,6 +98,21 @@ describe('many messages to a conversation that is not quite as big', () => {
       [conversation],
     );
     expect(people).toEqual([{ told: messages, in_order: true, people: crowd - 1 }]);
+
+    // A replay reads them some at a time, too.
+    const { client, config } = { client: await database.client(), config: batches.config };
+    const types = await loadColumnTypes(client, config);
+    const filter = { type: 'message', object: `conversation:${String(conversation)}` };
+    const pages = new ReplayPages(client, config, types, filter, await boundOf(client), false);
+    const counts: number[] = [];
+    for (let after: string | null = '0'; after !== null;) {
+      const page = await pages.read(after, 2_000);
+      counts.push(page.count);
+      after = page.next;
+    }
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(messages);
+    expect(Math.max(...counts) * crowd).toBeLessThanOrEqual(20_000);
+    expect(counts.length).toBeLessThanOrEqual(6);
   });
 });
 

@@ -49,6 +49,9 @@ export interface ReplayedPage {
 /** Events of a page while nothing else happens, and while live events wait for the end of what is stored. */
 export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
 
+/** Rows of a page, one per event and recipient; of an event alone there are fewer (`wideRecipients`). */
+const pageRows = 20_000;
+
 /** Pages are walked by id, whatever the statistics say of partitions that were empty a minute ago. */
 export const replaySession = {
   enable_seqscan: 'off',
@@ -58,11 +61,13 @@ export const replaySession = {
 } as const;
 
 export class ReplayPages {
-  private readonly statement: (page: string) => string;
+  private readonly resolved: (page: string) => string;
   private readonly missing: boolean;
   private readonly names: ReadonlySet<string>;
   private readonly where: string;
   private readonly recipients: ReadonlyMap<string, string>;
+  /** Events of a page at most, since those before had many recipients each. */
+  private most = Infinity;
 
   constructor(
     private readonly client: pg.ClientBase,
@@ -73,10 +78,9 @@ export class ReplayPages {
     /** Only what is missing is wanted; else also what a person has and should not. */
     private readonly onlyMissing: boolean,
   ) {
-    const resolved = resolveSql(config.sources, types);
+    this.resolved = resolveSql(config.sources, types);
     // Whom an event concerns can only be asked of one that travels.
     this.missing = onlyMissing && filter.user === undefined;
-    this.statement = (page) => recognised(resolved(page), this.missing);
     this.names = new Set(config.sources.map(({ name }) => name));
     this.recipients = recipientsOfSources(config.sources, types);
     const sources = [...this.names, 'belfry.notify', 'belfry.announce'].map(quoteLiteral).join(', ');
@@ -86,9 +90,20 @@ export class ReplayPages {
   }
 
   /** At most `limit` events after this id. Throws what Postgres says, also of a value that does not fit. */
-  async read(afterId: string, limit: number): Promise<ReplayedPage> {
-    const { rows } = await this.client.query<RecognisedRow>(this.textOf(`o.id > ${BigInt(afterId)}`, limit));
-    return await this.pageOf(this.client, rows, limit);
+  async read(afterId: string, wanted: number): Promise<ReplayedPage> {
+    for (;;) {
+      const limit = Math.min(wanted, this.most);
+      const { rows } = await this.client.query<RecognisedRow>(
+        this.textOf(`o.id > ${BigInt(afterId)}`, limit, pageRows),
+      );
+      const resolved = rows[0]?.all_rows ?? 0;
+      if (resolved <= pageRows || limit === 1) {
+        if (2 * resolved <= pageRows) this.most *= 2;
+        return await this.pageOf(this.client, rows, limit);
+      }
+      // None has travelled. As many as would have fitted, were all alike.
+      this.most = Math.max(1, Math.min(limit >> 1, Math.floor((limit * pageRows) / resolved)));
+    }
   }
 
   /** Those of these events that may bring something now. */
@@ -101,10 +116,11 @@ export class ReplayPages {
     return (await this.pageOf(client, rows, ids.length)).events;
   }
 
-  private textOf(which: string, limit: number): string {
+  private textOf(which: string, limit: number, mostRows: number | null = null): string {
     const outbox = `(select o.id, o.xid, o.at, o.source, o.op, o.new, o.old from belfry.outbox o
       where ${which} and ${this.where} order by o.id limit ${limit}) p`;
-    return this.statement(presentRows(outbox, this.config.sources, this.types));
+    const resolved = this.resolved(presentRows(outbox, this.config.sources, this.types));
+    return recognised(resolved, this.missing, mostRows);
   }
 
   private async pageOf(client: pg.ClientBase, rows: readonly RecognisedRow[], limit: number): Promise<ReplayedPage> {
@@ -231,14 +247,16 @@ interface RecognisedRow extends ResolvedRow {
   /** Of the whole page, on every row; there is always one. */
   readonly all_last: string | null;
   readonly all_count: number;
+  readonly all_rows: number;
   readonly already: number;
 }
 
 /**
- * The statement of resolve.ts without the rows whose recipient has that event; their number stands beside the others. Where the page
+ * The statement of resolve.ts without the rows whose recipient has that event; their number stands beside the others. No row travels of
+ * a page that has too many. Where the page
  * may hold a wide event all rows come, since their number tells that it is one.
  */
-function recognised(statement: string, onlyMissing: boolean): string {
+function recognised(statement: string, onlyMissing: boolean, mostRows: number | null): string {
   const has = `r.op = 'created' and not r.counters_only and r.recipient <> ''
     and w.rows - w.events < ${wideRecipients}
     and exists (select from belfry.notification_event e
@@ -247,8 +265,8 @@ function recognised(statement: string, onlyMissing: boolean): string {
 ${statement}
 ), w as materialized (select count(*) as rows, coalesce(max(page_count::bigint), 0) as events, max(page_last::bigint)::text as last from resolved),
 judged as materialized (select r.*, coalesce(${onlyMissing ? has : 'false'}, false) as has from resolved r cross join w)
-select w.last as all_last, w.events::float8 as all_count, (select count(*) from judged where has)::float8 as already, j.*
-  from w left join judged j on not j.has
+select w.last as all_last, w.events::float8 as all_count, (select count(*) from judged where has)::float8 as already, w.rows::float8 as all_rows, j.*
+  from w left join judged j on not j.has ${mostRows === null ? '' : `and (w.rows <= ${mostRows} or w.events = 1)`}
  order by j.id::bigint`;
 }
 
