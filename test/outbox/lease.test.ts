@@ -215,16 +215,20 @@ describe('takeover', () => {
       const { rows } = await database.pool.query('select max_id::text from belfry.relay');
       expect(rows).toEqual([{ max_id: '0' }]);
     } finally {
-      try {
-        process.kill(program.pid, 'SIGCONT');
-      } catch (error) {
-        // It has told what it had to and is gone.
-        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-      }
+      wakeUp(program.pid);
       await program.kill();
     }
   });
 });
+
+function wakeUp(pid: number): void {
+  try {
+    process.kill(pid, 'SIGCONT');
+  } catch (error) {
+    // It has told what it had to, and is gone.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
 
 /** Leads with a lease of 1.5 s, opens a transaction that holds the row, and goes on when it is woken. */
 const leaderScript = `
