@@ -30,14 +30,8 @@ import { planPage } from './plan.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
 import type { PrivacyLoader, Question } from './privacy-facts.js';
 import { publicationsOf } from './publish.js';
-import {
-  deliversOf,
-  groupQuestionsOf,
-  mutedThreads,
-  privacyQuestionsOf,
-  questionsOfGroup,
-  threadKindsOf,
-} from './questions.js';
+import { groupQuestionsOf, mutedThreads, pageQuestionsOf } from './questions.js';
+import { privacyQuestionsOf, questionsOfGroup, sizeOf, threadKindsOf } from './questions.js';
 import type { PageEvent } from './resolved.js';
 import { SharedSubjects } from './subjects.js';
 import type { Told } from './subjects.js';
@@ -127,7 +121,7 @@ export class BatchProcessor {
     privacy.catch(() => undefined);
     const groups =
       ahead && !this.wide.concerns(plan)
-        ? this.ahead.load(connections.ahead, connections.aheadPlans, groupQuestionsOf(plan, null))
+        ? this.ahead.load(connections.ahead, connections.aheadPlans, pageQuestionsOf(plan, events.length))
         : null;
     return { events, plan, privacy, groups };
   }
@@ -137,14 +131,14 @@ export class BatchProcessor {
     this.ahead.forget();
   }
 
-  /** Stores what these events come to and publishes it. Throws what storeBatch throws; then nothing was written. */
+  /** Stores what these events come to and publishes it. Throws what storeBatch throws, and BatchTooLarge; then nothing was written. */
   async process(
     connections: BatchConnections,
     term: string,
     prepared: Preparation,
     cursor: CursorStep | null,
   ): Promise<BatchOutcome> {
-    await connections.plans.expect(sizeOf(prepared));
+    await connections.plans.expect(sizeOf(prepared.events.length, prepared.plan));
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
     const revokes = plan.revoked.length + plan.revokedSessions.length > 0;
     const also = async (client: pg.ClientBase): Promise<void> => {
@@ -182,7 +176,8 @@ export class BatchProcessor {
     also: ((client: pg.ClientBase) => Promise<void>) | null,
   ): Promise<BatchOutcome> {
     const { plan } = prepared;
-    const questions = groupQuestionsOf(plan, recipients);
+    const questions =
+      cursor === null ? groupQuestionsOf(plan, recipients) : pageQuestionsOf(plan, prepared.events.length);
     for (let attempt = 1; ; attempt++) {
       const [privacy, loaded, threads, told] = await Promise.all([
         attempt === 1 ? prepared.privacy : this.privacy.load(connections.reader, this.questionsOf(plan)),
@@ -213,7 +208,7 @@ export class BatchProcessor {
     connections: Pick<BatchConnections, 'writer' | 'plans'>,
     prepared: Preparation,
   ): Promise<{ readonly batch: Batch; readonly wide: readonly WideStep[] }> {
-    await connections.plans.expect(sizeOf(prepared));
+    await connections.plans.expect(sizeOf(prepared.events.length, prepared.plan));
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
     const groups = await loadGroupFacts(connections.writer, groupQuestionsOf(plan, null));
     const told = await this.subjects.load(connections.writer, plan.steps);
@@ -363,11 +358,6 @@ export class BatchProcessor {
   private sampleOf(type: string): number {
     return this.rules.get(type)?.sample ?? 1;
   }
-}
-
-/** What plans are made for: a batch of few events may have many recipients. */
-function sizeOf({ events, plan }: Preparation): number {
-  return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events.length);
 }
 
 /** In one transaction with what else is to be written; without that the statement is one itself. */

@@ -25,6 +25,8 @@ export interface GroupQuestions {
   /** Everything that came from an actor to a recipient. */
   readonly between: readonly { readonly userId: string; readonly actorId: string }[];
   readonly counters: readonly { readonly source: string; readonly objectId: string }[];
+  /** Of a batch that can be done in parts: where more events of people than this stand behind it, nothing is loaded. */
+  readonly mostShares?: number;
 }
 
 export interface LoadedGroups extends GroupFacts {
@@ -84,6 +86,13 @@ const groupColumns = `json_build_array(n.id::text, n.seq, n.user_id, n.type, n.g
       n.subject_id, n.actors, n.actor_count, n.event_count, n.state, n.withdrawn, n.shown, n.message, n.data::text,
       ${ms('n.first_at')}, ${ms('n.last_at')}, ${ms('n.pushed_at')}, ${ms('n.due_at')})`;
 
+/** More would be taken back than a transaction should hold; fewer events have to be tried (segments.ts halves what an event is to blame for). */
+export class BatchTooLarge extends Error {
+  constructor() {
+    super('too much is to be taken back at once');
+  }
+}
+
 /**
  * The statement for these questions, with only the parts that have any: setting up the others would cost a small batch
  * more than its answers.
@@ -92,7 +101,7 @@ const groupColumns = `json_build_array(n.id::text, n.seq, n.user_id, n.type, n.g
  * are looked up one by one, since a group may be larger than memory.
  */
 function factsQuery(questions: GroupQuestions): { name: string; text: string; values: string[] } {
-  const { shares: exact = [], mayBeHeld, between, counters } = questions;
+  const { shares: exact = [], mayBeHeld, between, counters, mostShares } = questions;
   // In the order of the indexes: neighbours are found in the page that is at hand.
   const wanted = [...questions.wanted].sort(
     (a, b) => compareText(a.userId, b.userId) || compareText(a.groupKey, b.groupKey),
@@ -133,6 +142,7 @@ function factsQuery(questions: GroupQuestions): { name: string; text: string; va
     join belfry.notification n on n.id = p.notification_id and not n.withdrawn
     join belfry.notification_event e on e.notification_id = n.id and e.actor_id = b.actor_id and e.removed_at is null`);
   }
+  if (mostShares !== undefined) parts += `m${String(mostShares)}`;
   if (counters.length > 0) parts += 'c';
   if (mayBeHeld.length > 0) parts += 'h';
   const none = 'null::json';
@@ -145,7 +155,7 @@ with wanted as materialized (
     shares.length === 0
       ? ''
       : `, shares as materialized (
-  ${shares.join('\n  union all\n  ')}
+  ${shares.join('\n  union all\n  ')}${mostShares === undefined ? '' : `\n  limit ${String(mostShares + 1)}`}
 )`
   }, pairs as (
   select id, actor_id from wanted where actor_id is not null${
@@ -195,10 +205,11 @@ const dueSql = `
 select ${ms('clock_timestamp()')} as now_ms, json_agg(${groupColumns} order by n.due_at) as groups
   from (select * from belfry.notification where due_at <= clock_timestamp() order by due_at limit $1) n`;
 
-/** One statement. */
+/** One statement. Throws BatchTooLarge. */
 export async function loadGroupFacts(client: pg.ClientBase, questions: GroupQuestions): Promise<LoadedGroups> {
   const result = await client.query<FactsRow>(factsQuery(questions));
   const row = result.rows[0];
+  if ((row?.shares ?? []).length > (questions.mostShares ?? Infinity)) throw new BatchTooLarge();
   const shares = (row?.shares ?? []).map((share) => ({ fact: shareOf(share), blocked: share[7] }));
   return {
     nowMs: row?.now_ms ?? Date.now(),

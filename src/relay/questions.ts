@@ -53,6 +53,19 @@ export function deliversOf(plan: Plan): DeliverStep[] {
   return plan.steps.filter((step) => step.kind === 'deliver');
 }
 
+/** What plans are made for: a batch of few events may have many recipients. */
+export function sizeOf(events: number, plan: Plan): number {
+  return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events);
+}
+
+/** As many as a page has rows (outbox/reader.ts). */
+const mostShares = 20_000;
+
+/** Questions of a batch of a page, which is halved where they find too much. */
+export function pageQuestionsOf(plan: Plan, events: number): GroupQuestions {
+  return { ...groupQuestionsOf(plan, null), ...(events > 1 ? { mostShares } : {}) };
+}
+
 /** `recipients`: of the one step of a wide event, which are asked about alone. */
 export function groupQuestionsOf(plan: Plan, recipients: readonly string[] | null): GroupQuestions {
   return {

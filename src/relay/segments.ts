@@ -1,6 +1,7 @@
 /**
  * Processes a page so that one bad event stops nobody else: a batch that fails is halved until the poison stands alone;
- * it goes to the dead letters with its error, and everything else goes on, in order.
+ * it goes to the dead letters with its error, and everything else goes on, in order. So is a batch that takes back more than one
+ * transaction should (BatchTooLarge); a single event never is.
  *
  * The cursor moves with every part, so that a crash in between repeats nothing. A TRUNCATE is a part of its own: what
  * came before it is taken back, what comes after it stays.

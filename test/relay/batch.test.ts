@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { messageOf } from '../../src/errors.js';
 import { blame } from '../../src/relay/failures.js';
+import { BatchTooLarge } from '../../src/relay/group-facts.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, socialConfig, socialSql } from '../support/social.js';
@@ -75,4 +76,8 @@ it('a statement of a name that another one has is no fault of an event', async (
   const error: unknown = await client.query({ name: 'same', text: 'select 2' }).catch((reason: unknown) => reason);
   expect(messageOf(error)).toMatch(/^Prepared statements must be unique/);
   expect(blame(error)).toBe('connection');
+});
+
+it('a batch that takes back too much is halved, as one with an event that is to blame', () => {
+  expect(blame(new BatchTooLarge())).toBe('event');
 });

@@ -8,12 +8,15 @@ import { PostgresInbox } from '../../src/inbox/inbox.js';
 import { PostgresChannels } from '../../src/inbox/channels.js';
 import type { CursorStep } from '../../src/inbox/store.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
+import type { Page } from '../../src/outbox/reader.js';
+import { advanceWithin } from '../../src/outbox/cursor.js';
 import type { Cursor } from '../../src/outbox/cursor.js';
 import { connect } from '../../src/postgres.js';
 import { BatchProcessor } from '../../src/relay/batch.js';
 import type { Preparation } from '../../src/relay/batch.js';
 import { FanOut } from '../../src/relay/fan-out.js';
 import type { OutboxFilter } from '../../src/relay/filter.js';
+import { BatchTooLarge } from '../../src/relay/group-facts.js';
 import { PrivacyLoader } from '../../src/relay/privacy-facts.js';
 import { boundOf } from '../../src/relay/replay/page.js';
 import type { ReplayMode } from '../../src/relay/replay/plan.js';
@@ -144,21 +147,34 @@ export async function startBatches(database: TestDatabase, configText: string, c
       const read = async (
         cursor: Cursor,
         early: boolean,
-      ): Promise<{ step: CursorStep; count: number; preparation: Preparation } | null> => {
+      ): Promise<{ page: Page<ResolvedRow>; preparation: Preparation } | null> => {
         const page = await pages.read(cursor);
         if (page === null) return null;
         const preparation = processor.prepare(connections, eventsOf(page.rows, names), early);
-        if (early) await preparation.groups?.facts;
-        return { step: page.next, count: page.count, preparation };
+        if (early) await preparation.groups?.facts.catch(() => undefined);
+        return { page, preparation };
+      };
+      /** In halves where it is too large, as segments.ts does. */
+      const store = async (page: Page<ResolvedRow>, preparation: Preparation, step: CursorStep): Promise<void> => {
+        try {
+          const outcome = await processor.process(connections, await term(), preparation, step);
+          if ((outcome.wide ?? 0) > 0) fan.changed();
+        } catch (error) {
+          if (!(error instanceof BatchTooLarge)) throw error;
+          const { events } = preparation;
+          const middle = events.length >> 1;
+          const between = advanceWithin(page.cursor, page, events[middle - 1]?.event.id ?? '');
+          await store(page, processor.prepare(connections, events.slice(0, middle)), between);
+          await store(page, processor.prepare(connections, events.slice(middle)), step);
+        }
       };
       let events = 0;
       for (let next = await read(await cursorOf(), false); next !== null;) {
-        const { step, count, preparation } = next;
-        const early = prepareAhead ? await read(step, true) : null;
+        const { page, preparation } = next;
+        const early = prepareAhead ? await read(page.next, true) : null;
         moved += 1;
-        const outcome = await processor.process(connections, await term(), preparation, step);
-        if ((outcome.wide ?? 0) > 0) fan.changed();
-        events += count;
+        await store(page, preparation, page.next);
+        events += page.count;
         next = early ?? (await read(await cursorOf(), false));
       }
       return events;

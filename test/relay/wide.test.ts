@@ -113,6 +113,18 @@ describe('many messages to a conversation that is not quite as big', () => {
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(messages);
     expect(Math.max(...counts) * crowd).toBeLessThanOrEqual(20_000);
     expect(counts.length).toBeLessThanOrEqual(6);
+
+    // So are they taken back, which one statement may ask for.
+    await database.pool.query('delete from messages where conversation_id = $1', [conversation]);
+    expect(await batches.run(2_000)).toBe(messages);
+    const { rows: taken } = await database.pool.query<{ rows: number; withdrawn: boolean }>(
+      `select count(*)::int as rows, bool_and(withdrawn) as withdrawn from belfry.notification n
+        where n.object_id = $1 group by xmin order by 1 desc`,
+      [conversation],
+    );
+    expect(taken.every(({ withdrawn }) => withdrawn)).toBe(true);
+    expect(taken[0]?.rows).toBeLessThanOrEqual(20_000);
+    expect(taken.length).toBeLessThanOrEqual(6);
   });
 });
 
