@@ -2,7 +2,7 @@
  * Days of the outbox: made a week ahead, dropped once they are old and read.
  *
  * What must hold:
- * - No writer waits longer than 200 ms: every lock here has a lock_timeout of 100 ms and is retried; what still can't be
+ * - No writer waits longer than 200 ms: every lock here has a lock_timeout of 75 ms, of which a drop needs two, and is retried; what still can't be
  *   had is left for the next time.
  * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql, 0018_heads_and_days.sql).
  * - A partition is made with LIKE and ATTACH (SHARE UPDATE EXCLUSIVE on the parent); PARTITION OF would take ACCESS EXCLUSIVE.
@@ -39,7 +39,7 @@ export interface PruneReport {
   readonly busy: readonly string[];
 }
 
-const lockTimeoutMs = 100;
+const lockTimeoutMs = 75;
 const attempts = 5;
 const retryMs = 200;
 /** Rows deleted from the default partition in one statement, and statements per run. */

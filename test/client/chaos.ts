@@ -142,9 +142,10 @@ export async function chaos(running: Running, options: ChaosOptions): Promise<Ch
     const storms = networks.map((network) => storm(network, weather));
     const [written, marks] = await write(running, screens, crowd, options);
     const tookMs = performance.now() - began;
-    const victims = await outage(running, networks[0] as Network, screens, crowd);
+    // First, since the end of a squall would end the outage as well.
     weather.over = true;
     await Promise.all(storms);
+    const victims = await outage(running, networks[0] as Network, screens, crowd);
     const everybody = () => screens.every(({ client }) => client.status.status === 'online');
     // Nobody waits for the end of a backoff: it says nothing, and takes half a minute.
     const waker = setInterval(wake.online, 1000);

@@ -208,7 +208,7 @@ async function rotate(
 
 /** As ensurePartitions does, which knows the real clock only. */
 async function makeDay(client: pg.Client, day: string): Promise<string> {
-  await client.query(`begin; set local lock_timeout = '100ms'`);
+  await client.query(`begin; set local lock_timeout = '75ms'`);
   try {
     const { rows } = await client.query<{ outcome: string }>('select belfry.make_partition($1) as outcome', [day]);
     await client.query('commit');
