@@ -37,7 +37,7 @@ export interface ListenerCounters {
 }
 
 const channel = 'belfry';
-const probeEveryMs = 5_000;
+const probeEveryMs = 6_000;
 const probeDeadlineMs = 3_000;
 const connectDeadlineMs = 10_000;
 const reconnectBaseMs = 100;

@@ -70,7 +70,7 @@ test('killed three times, it comes back three times', async () => {
 });
 
 describe('a half-open connection', () => {
-  test('is noticed by the probe within 8 s, replaced, and nothing is lost', async () => {
+  test('is noticed by the probe within 9 s, replaced, and nothing is lost', async () => {
     const port = Number(new URL(database.url).port);
     const proxy = await startProxy({ host: '127.0.0.1', port });
     const relay = await startRelay(database.url, { doorbellUrl: withPort(database.url, proxy.port) });
@@ -82,7 +82,7 @@ describe('a half-open connection', () => {
     await relay.collector.until(1);
     expect(Date.now() - pausedAt).toBeLessThan(5_500);
     // The listener has nothing else to go by than its probe.
-    await eventually(async () => relay.doorbell.counters.replacements >= 2, 'both connections given up', 9_000);
+    await eventually(async () => relay.doorbell.counters.replacements >= 2, 'both connections given up', 10_000);
     proxy.resume();
     const { sleeps } = relay.doorbell.counters;
     await eventually(async () => relay.doorbell.counters.sleeps > sleeps, 'asleep again', 20_000);
