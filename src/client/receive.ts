@@ -59,7 +59,7 @@ function onError(d: Draft, id: RequestId, pending: Pending, error: ErrorBody): v
   else if (pending.kind === 'unsubscribe') channels.unsubscribeFailed(d, pending.channel, error);
   else if (pending.kind === 'refresh') scheduleRefresh(d, 0.5);
   // Who is refused waits for the close that says why. What will never be taken asks for another token; what may be taken later is kept.
-  else if (error.code !== 'forbidden') lost(d, error.retry ? 1006 : 4401, error.message);
+  else if (pending.kind === 'auth' && error.code !== 'forbidden') lost(d, error.retry ? 1006 : 4401, error.message);
 }
 
 function authenticated(d: Draft, ok: AuthOk): void {

@@ -467,6 +467,14 @@ describe('3: channels', () => {
     });
   });
 
+  it('stays when a ping is refused: the answer shows that the server is there', () => {
+    const drive = new Drive().live();
+    while (drive.of('send').at(-1)?.frame['op'] !== 'ping') drive.toDeadline();
+    const { id } = drive.sent('ping');
+    drive.frame({ id, error: { code: 'rate_limited', message: 'wait', retry: true } });
+    expect(drive.state.phase).toBe('live');
+  });
+
   it('slows down when told that it is too fast', () => {
     const drive = new Drive();
     for (let i = 0; i < 100; i++) drive.put({ type: 'subscribe', channel: `post:${i}` });
