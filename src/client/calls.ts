@@ -65,7 +65,7 @@ export function salvageCalls(d: Draft): void {
   for (const call of sentCalls(d.s)) {
     if (call.body['op'] !== 'publish') again.push(call);
     else {
-      const message = 'the connection was lost before the answer';
+      const message = 'the connection was lost';
       fail(d, call.ref, { code: 'disconnected', message, retry: true });
     }
   }

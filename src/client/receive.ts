@@ -28,7 +28,7 @@ export function onFrame(d: Draft, { frame }: { readonly frame: Frame }): void {
 
 function onAnswer(d: Draft, id: RequestId, pending: Pending, { ok, error }: Frame): void {
   if (typeof error === 'object' && error !== null) return onError(d, id, pending, error as ErrorBody);
-  if (typeof ok !== 'object' || ok === null) return lost(d, 1006, 'neither ok nor error');
+  if (typeof ok !== 'object' || ok === null) return lost(d, 1006, 'no answer');
   switch (pending.kind) {
     case 'auth':
       return authenticated(d, ok as AuthOk);
