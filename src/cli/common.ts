@@ -8,7 +8,6 @@ import type pg from 'pg';
 import { databaseUrlOf, DEFAULT_PATH, loadConfig, parseDuration } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { connect } from '../postgres.js';
 
 export interface CommonOptions {
   readonly config: string;
@@ -78,6 +77,8 @@ export async function configIfAny(options: CommonOptions): Promise<Config | null
 
 /** Runs `work` on a connection of its own. */
 export async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
+  // Loaded here: half of the commands, and every --help, need no driver.
+  const { connect } = await import('../postgres.js');
   const client = await connect(url, { applicationName: 'belfry cli' });
   try {
     return await work(client);

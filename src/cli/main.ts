@@ -11,7 +11,8 @@ import { exitCodeOf, tell } from './report.js';
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
 try {
-  await createProgram().parseAsync(process.argv);
+  const program = await createProgram(process.argv.slice(2));
+  await program.parseAsync(process.argv);
 } catch (error) {
   tell(error);
   process.exitCode = exitCodeOf(error);

@@ -10,6 +10,9 @@ export function registerPause(program: Command): void {
   addCommand(program, 'pause', 'let the relay stop reading; events wait in the outbox').action(
     (options: CommonOptions) => setPaused(options, true),
   );
+}
+
+export function registerResume(program: Command): void {
   addCommand(program, 'resume', 'let the relay read again').action((options: CommonOptions) =>
     setPaused(options, false),
   );

@@ -1,25 +1,41 @@
-/** All commands; each file registers its own. */
+/**
+ * All commands; each file registers its own and brings what its command needs, so only what was asked for is loaded: `belfry token`
+ * waits for no database driver.
+ */
 
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { registerDeadLetter } from './dead-letter.js';
-import { registerDemo } from './demo.js';
-import { registerDoctor } from './doctor.js';
-import { registerInit } from './init.js';
-import { registerExplain } from './explain.js';
-import { registerMigrate } from './migrate.js';
-import { registerOutbox } from './outbox.js';
-import { registerPause } from './pause.js';
-import { registerReplay } from './replay.js';
-import { registerRoles } from './roles.js';
-import { registerStart } from './start.js';
-import { registerStatus } from './status.js';
-import { registerTail } from './tail.js';
-import { registerToken } from './token.js';
-import { registerUninstall } from './uninstall.js';
 
-/** Throws CommanderError instead of ending the process. */
-export function createProgram(): Command {
+/** Answered without any command. */
+const versionFlags: ReadonlySet<string> = new Set(['-V', '--version']);
+
+type Register = (program: Command) => void;
+
+/** In the order in which --help lists them. */
+const commands = new Map<string, () => Promise<Register>>([
+  ['demo', async () => (await import('./demo.js')).registerDemo],
+  ['init', async () => (await import('./init.js')).registerInit],
+  ['migrate', async () => (await import('./migrate.js')).registerMigrate],
+  ['start', async () => (await import('./start.js')).registerStart],
+  ['status', async () => (await import('./status.js')).registerStatus],
+  ['doctor', async () => (await import('./doctor.js')).registerDoctor],
+  ['pause', async () => (await import('./pause.js')).registerPause],
+  ['resume', async () => (await import('./pause.js')).registerResume],
+  ['roles', async () => (await import('./roles.js')).registerRoles],
+  ['outbox', async () => (await import('./outbox.js')).registerOutbox],
+  ['replay', async () => (await import('./replay.js')).registerReplay],
+  ['explain', async () => (await import('./explain.js')).registerExplain],
+  ['dead-letter', async () => (await import('./dead-letter.js')).registerDeadLetter],
+  ['token', async () => (await import('./token.js')).registerToken],
+  ['tail', async () => (await import('./tail.js')).registerTail],
+  ['uninstall', async () => (await import('./uninstall.js')).registerUninstall],
+]);
+
+/**
+ * The program for these arguments: with the command that they begin with, else with all, as --help and a wrong name need them. Its
+ * `parse` throws CommanderError instead of ending the process.
+ */
+export async function createProgram([asked = '']: readonly string[] = []): Promise<Command> {
   const program = new Command('belfry')
     .description('Live updates from Postgres: triggers write an outbox, one relay reads it, people see it.')
     .version(version())
@@ -29,21 +45,9 @@ export function createProgram(): Command {
       'after',
       '\nExit codes: 0 done, 1 it failed, 2 wrong usage or config.\nVariables: DATABASE_URL JWT_SECRET REDIS_URL NATS_URL PORT LOG_LEVEL win over the config.',
     );
-  registerDemo(program);
-  registerInit(program);
-  registerMigrate(program);
-  registerStart(program);
-  registerStatus(program);
-  registerDoctor(program);
-  registerPause(program);
-  registerRoles(program);
-  registerOutbox(program);
-  registerReplay(program);
-  registerExplain(program);
-  registerDeadLetter(program);
-  registerToken(program);
-  registerTail(program);
-  registerUninstall(program);
+  const one = commands.get(asked);
+  const loads = one !== undefined ? [one] : versionFlags.has(asked) ? [] : [...commands.values()];
+  for (const register of await Promise.all(loads.map((load) => load()))) register(program);
   return program;
 }
 

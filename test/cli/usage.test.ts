@@ -46,7 +46,7 @@ function leaves(command: Command, prefix: readonly string[] = []): string[][] {
 
 describe('help', () => {
   it('is there for every command, names --config, and costs nothing', async () => {
-    const commands = leaves(createProgram());
+    const commands = leaves(await createProgram());
     expect(commands.length).toBeGreaterThan(10);
     // Side by side, since each is a process.
     const answers = await Promise.all(commands.map(async (command) => run([...command, '--help'])));

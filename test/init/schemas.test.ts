@@ -122,7 +122,8 @@ async function belfry(...args: readonly string[]): Promise<void> {
   const quiet = vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
   const silent = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
   try {
-    await createProgram().parseAsync(['node', 'belfry', ...args]);
+    const program = await createProgram(args);
+    await program.parseAsync(['node', 'belfry', ...args]);
   } finally {
     quiet.mockRestore();
     silent.mockRestore();
