@@ -70,10 +70,26 @@ export async function connect(url: string, options: ConnectOptions): Promise<pg.
     const client = new pg.Client(clientConfig(url, options));
     client.on('error', ignore);
     await client.connect();
-    return client;
+    return inTurn(client);
   } catch (error) {
     throw explainConnectionError(error, url);
   }
+}
+
+/**
+ * Several parts may share a connection, so its statements wait for each other here: pg's own queue warns on stderr of its end
+ * (pg 9) as soon as two of them wait. Promises alone: nobody here passes a callback.
+ */
+function inTurn(client: pg.Client): pg.Client {
+  const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>;
+  let last: Promise<unknown> = Promise.resolve();
+  const queued = (...args: unknown[]): Promise<unknown> => {
+    const answer = last.then(() => query(...args));
+    last = answer.catch(() => undefined);
+    return answer;
+  };
+  client.query = queued as typeof client.query;
+  return client;
 }
 
 /** What all connections of Belfry are made with; for a library that makes its own client. */

@@ -29,6 +29,26 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 
 describe('a connection', () => {
+  test('takes many statements at once: answers come in order, a failure is its own, and nothing warns', async () => {
+    const warnings: string[] = [];
+    const heard = (warning: Error): void => void warnings.push(warning.message);
+    process.on('warning', heard);
+    const client = await connect(db.url, { applicationName: 'shared' });
+    const results = await Promise.allSettled(
+      ['1', '2', 'no_such_column', '4'].map((value) => client.query<{ value: number }>(`select ${value} as value`)),
+    );
+    await client.end();
+    await expect(client.query('select 1')).rejects.toThrow('closed');
+    process.off('warning', heard);
+    expect(results.map((result) => (result.status === 'fulfilled' ? result.value.rows[0]?.value : 'failed'))).toEqual([
+      1,
+      2,
+      'failed',
+      4,
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
   test('has our settings, those of the caller and those of the URL', async () => {
     const url = `${db.url}?options=${encodeURIComponent('-c statement_timeout=1234')}`;
     const session = { jit: 'on', search_path: 'pg_catalog, public' };

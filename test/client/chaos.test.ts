@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => running?.stop());
 
 it('everybody holds exactly their inbox, nothing twice, nothing out of order, what is lost is announced', async () => {
-  const result = await chaos(running, { people: 200, eventsPerSecond: 150, seconds: 6 });
+  const result = await chaos(running, { people: 200, eventsPerSecond: 150, seconds: 4 });
   expect(result.reconnects).toBeGreaterThan(50);
   for (const count of Object.values(result.mangled)) expect(count).toBeGreaterThan(0);
 }, 300_000);

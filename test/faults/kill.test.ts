@@ -19,7 +19,7 @@ import { socialConfig, socialSql } from '../support/social.js';
 import { crowdConfig, startCrowd } from './crowd.js';
 
 const long = process.env['BELFRY_TEST_LONG'] === '1';
-const kills = { relay: long ? 40 : 6, postgres: long ? 40 : 3 };
+const kills = { relay: long ? 40 : 4, postgres: long ? 40 : 3 };
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -70,7 +70,7 @@ const openJobs = async (): Promise<number> =>
 describe('many messages to a conversation that is not quite as big', () => {
   it('are stored some at a time, each told once to everybody, in their order', async () => {
     const crowd = 900;
-    const messages = 40;
+    const messages = 25;
     await database.pool.query('delete from members where conversation_id = $1 and user_id > $2', [
       conversation,
       everyone[crowd - 1],
