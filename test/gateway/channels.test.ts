@@ -261,6 +261,26 @@ describe('gaps', () => {
   });
 });
 
+describe('a count in an event that the broker lost', () => {
+  it('is that of now, as it comes behind newer ones', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:76');
+    const data = { post_id: '76', comments_count: 3 };
+    await rig.event('post:76', 'comment_update', { ...data, comment: { id: '1' } }, { dataWithoutActor: data });
+    await rig.event('post:76', 'said', { comments_count: 3 });
+    const values = `('post_comment', '76', 2), ('post_like', '76', 9)`;
+    await rig.db.pool.query(`insert into belfry.counter (source, object_id, count) values ${values}`);
+    rig.broker.publish([
+      { to: 'counter', channel: 'post:76', event: 'comment_update', data: { comments_count: 2 }, actorId: null },
+    ]);
+    await client.push('comment_update');
+    await rig.gateway.sweep.run();
+    expect((await client.push('comment_update')).data).toEqual({ ...data, comments_count: 2, comment: { id: '1' } });
+    // No counter's event: what it says is its own.
+    expect((await client.push('said')).data).toEqual({ comments_count: 3 });
+  });
+});
+
 describe('fan-out', () => {
   const counter = (channel: string, likes_count: number, actorId: string | null = null): CounterPublication => ({
     to: 'counter',
