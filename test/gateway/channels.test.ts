@@ -321,6 +321,24 @@ describe('fan-out', () => {
     ).toEqual([1, 3]);
   });
 
+  it('forgets what still waits when its channel has no subscriber any more', async () => {
+    const client = await rig.login(ada);
+    for (const post of [74, 75]) await subscribe(client, `post:${post}`);
+    // The window of 75 began after that of 74, and so ends after it.
+    rig.broker.publish([
+      ...[7, 8].map((count) => counter('post:74', count)),
+      ...[1, 2].map((count) => counter('post:75', count)),
+    ]);
+    await client.request({ op: 'unsubscribe', channel: 'post:74' });
+    // Nobody hears of this one.
+    await rig.db.pool.query(`insert into belfry.counter (source, object_id, count) values ('post_like', '74', 9)`);
+    rig.broker.publish([counter('post:74', 9)]);
+    expect((await subscribe(client, 'post:74')).ok!['state']).toMatchObject({ likes_count: 9 });
+    await client.take((frame) => frame['channel'] === 'post:75' && frame.data?.['likes_count'] === 2);
+    const counts = client.all.filter(({ event, channel }) => event === 'like_update' && channel === 'post:74');
+    expect(counts.map((frame) => frame.data!['likes_count'])).toEqual([7]);
+  });
+
   it('keeps the counts of different objects in one channel apart', async () => {
     const client = await rig.login(ada);
     await subscribe(client, 'shared');
