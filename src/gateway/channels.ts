@@ -140,6 +140,8 @@ export class ChannelHubs {
     subscription.mode = 'individual';
     hub.individual.add(subscription);
     this.place(subscription);
+    // What the answer stood for and the hub has not heard of may be lost, and the counts wait for it.
+    this.gaps.behind(hub, subscription.offset);
   }
 
   /** Sends logged events at the socket's pace; false when the subscription has ended, behind which none of them goes out. */
