@@ -153,9 +153,9 @@ export class Auth {
   private async replay(session: Session, hub: PersonHub, recovery: Recovery, announced: number): Promise<void> {
     const { people, log } = this.context;
     try {
-      const frames = recovery.recovered ? recovery.frames.map(({ frame }) => frame) : [];
-      if (!(await session.sendPaced(frames))) return;
-      if (!(await session.sendPaced(recovery.announcements))) return;
+      const frames = recovery.recovered ? recovery.frames : [];
+      if (!(await session.sendPaced(frames, ({ frame }) => frame))) return;
+      if (!(await session.sendPaced(recovery.announcements, (frame) => frame))) return;
       await people.goLive(session, hub, () => this.live(session, recovery, announced));
     } catch (error) {
       if (!isOutage(error)) log.error({ err: error }, 'replay failed');

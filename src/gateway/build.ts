@@ -95,7 +95,10 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     failed,
   });
   const badges = new Badges({ inbox, people, asked: () => metrics.badgeQueries.inc(), pushed, failed });
-  const coalescer = new Coalescer((publication) => channels.count(publication));
+  const coalescer = new Coalescer(
+    (publication) => channels.count(publication),
+    (channel) => channels.hubs.get(channel),
+  );
   const repair = new Repair({
     ...{ store, people, channels, blocks, recheck, badges, failed },
     count: (publication) => coalescer.add(publication),

@@ -6,6 +6,7 @@
  *   own, apart; they are served one by one only for an event whose actor one of them must not see. One by one, too, those whose
  *   position is ahead of the hub's.
  * - Dense order as for people (gaps.ts). A gap that cannot be filled is told as `resync`, never skipped.
+ * - Nothing of a subscription goes out after it has ended.
  * - A subscription is registered before its recovery is read; it joins the topic in the same turn in which its position has
  *   reached the hub's, so that it gets each offset once, and then the counts that came meanwhile (counts.ts).
  * - `all` reaches everybody who is live; it needs no subscription. Nobody is in its topics before it is first used, which most never
@@ -127,6 +128,7 @@ export class ChannelHubs {
     while (subscription.mode === 'replaying' && session.open && subscription.offset < hub.position) {
       const events =
         recentAfter(hub, subscription.offset) ?? (await this.eventsAfter(hub.channel, subscription.offset));
+      if (subscription.mode !== 'replaying') return;
       if (!isDense(events, subscription.offset)) {
         session.send(pushFrame('resync', { reason: 'channel', channel: hub.channel }));
         subscription.offset = hub.position;
@@ -138,15 +140,20 @@ export class ChannelHubs {
     subscription.mode = 'individual';
     hub.individual.add(subscription);
     this.place(subscription);
+    // What the answer stood for and the hub has not heard of may be lost, and the counts wait for it.
+    this.gaps.behind(hub, subscription.offset);
   }
 
-  /** Sends logged events at the socket's pace; false when the subscription has ended. */
+  /** Sends logged events at the socket's pace; false when the subscription has ended, behind which none of them goes out. */
   async replay(subscription: Subscription, events: readonly ChannelPublication[]): Promise<boolean> {
     const { session } = subscription;
-    const frames = events.map((event) => frameFor(event, session.hub?.blocks ?? null));
-    if (!(await session.sendPaced(frames))) return false;
-    subscription.offset = Math.max(subscription.offset, events.at(-1)?.offset ?? -1);
-    return subscription.mode === 'replaying';
+    const sent = await session.sendPaced(
+      events,
+      (event) => frameFor(event, session.hub?.blocks ?? null),
+      () => subscription.mode === 'replaying',
+    );
+    if (sent) subscription.offset = Math.max(subscription.offset, events.at(-1)?.offset ?? -1);
+    return sent;
   }
 
   /** Whom a session blocks has changed: moves its subscriptions into or out of the topics. */

@@ -3,7 +3,7 @@
  *
  * What must hold: values are absolute, so that leaving out all but the latest loses nothing; the latest value of each counter that
  * arrived is always sent, also where many share a channel; an older value never follows a newer one, also not one that came with a
- * logged event (`supersede`).
+ * logged event (`supersede`), nor one that new hearers began with: what waits ends with those for whom it came.
  */
 
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
@@ -13,7 +13,7 @@ export const coalesceMs = 250;
 
 interface Window {
   readonly endsAtMs: number;
-  pending: CounterPublication | null;
+  pending: { readonly publication: CounterPublication; readonly hearers: object | undefined } | null;
 }
 
 export class Coalescer {
@@ -23,6 +23,8 @@ export class Coalescer {
 
   constructor(
     private readonly send: (publication: CounterPublication) => void,
+    /** Who hears of a channel: another object once nobody did meanwhile, when values pass by unheard. */
+    private readonly hearersOf: (channel: string) => object | undefined = () => undefined,
     private readonly nowMs: () => number = () => performance.now(),
   ) {}
 
@@ -30,7 +32,7 @@ export class Coalescer {
     const key = counterKey(publication);
     const window = this.#windows.get(key);
     if (window !== undefined) {
-      window.pending = publication;
+      window.pending = { publication, hearers: this.hearersOf(publication.channel) };
       return;
     }
     this.open(key);
@@ -48,7 +50,10 @@ export class Coalescer {
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    for (const { pending } of this.#windows.values()) if (pending !== null) this.send(pending);
+    for (const window of this.#windows.values()) {
+      const publication = this.waiting(window);
+      if (publication !== null) this.send(publication);
+    }
     this.#windows.clear();
   }
 
@@ -70,13 +75,19 @@ export class Coalescer {
       // Also those that were opened by this loop: they stand at the end.
       if (window.endsAtMs > now) break;
       this.#windows.delete(key);
-      if (window.pending === null) continue;
+      const publication = this.waiting(window);
+      if (publication === null) continue;
       this.open(key);
-      this.send(window.pending);
+      this.send(publication);
     }
     // Until here the timer that has fired stands for the next.
     this.#timer = null;
     this.plan();
+  }
+
+  private waiting({ pending }: Window): CounterPublication | null {
+    if (pending === null || this.hearersOf(pending.publication.channel) !== pending.hearers) return null;
+    return pending.publication;
   }
 }
 

@@ -136,7 +136,7 @@ export class People {
       const frames = recentAfter(hub, session.seq) ?? (await this.framesAfter(hub.userId, session.seq));
       // The stream has moved and yet holds nothing newer: pruned. The position alone is left to be told.
       if (frames.length === 0) session.seq = Math.max(session.seq, hub.position);
-      if (!(await session.sendPaced(frames.map(({ frame }) => frame)))) return;
+      if (!(await session.sendPaced(frames, ({ frame }) => frame))) return;
       session.seq = Math.max(session.seq, frames.at(-1)?.seq ?? -1);
     }
     this.liveNow(session, hub, live);

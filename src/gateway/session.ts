@@ -136,18 +136,23 @@ export class Session {
 
   /**
    * Sends as fast as the socket takes it, so that a replay alone never ends in 4508, and resolves when there is room again for
-   * what follows; false when the session has ended.
+   * what follows; false when the session has ended, or what is sent is no longer `wanted`. Frames are made when their turn has
+   * come, so that they show what holds then.
    */
-  async sendPaced(frames: readonly string[]): Promise<boolean> {
-    if (frames.length === 0) return this.open;
+  async sendPaced<T>(
+    items: readonly T[],
+    frameOf: (item: T) => string,
+    wanted: () => boolean = () => true,
+  ): Promise<boolean> {
+    const goesOn = (): boolean => this.open && wanted();
     const room = Math.min(65_536, this.owner.sendQueueBytes / 2);
     let next = 0;
-    while (this.open && this.socket !== null) {
+    while (items.length > 0 && this.socket !== null && goesOn()) {
       if (this.socket.getBufferedAmount() > room) await this.drained();
-      else if (next === frames.length) break;
-      else this.corked(() => (next = this.sendPiece(frames, next, Math.min(pieceBytes, room / 2))));
+      else if (next === items.length) break;
+      else this.corked(() => (next = this.sendPiece(items, frameOf, next, Math.min(pieceBytes, room / 2))));
     }
-    return this.open;
+    return goesOn();
   }
 
   /** Runs tasks of this session one after the other; they must not throw. False: too many wait already. */
@@ -222,10 +227,10 @@ export class Session {
   }
 
   /** Sends the next frames of about so many bytes together, at least one; returns the index of the first that is left. */
-  private sendPiece(frames: readonly string[], from: number, mostBytes: number): number {
+  private sendPiece<T>(items: readonly T[], frameOf: (item: T) => string, from: number, mostBytes: number): number {
     let next = from;
-    for (let bytes = 0; next < frames.length; next++) {
-      const frame = frames[next] ?? '';
+    for (let bytes = 0; next < items.length; next++) {
+      const frame = frameOf(items[next] as T);
       bytes += Buffer.byteLength(frame);
       if (next > from && bytes > mostBytes) break;
       this.send(frame);

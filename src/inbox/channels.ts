@@ -11,6 +11,15 @@ import type { ChannelRecovery, Channels } from './types.js';
 /** More events than this are not replayed (CONTRACT §5). */
 const maxReplay = 500;
 
+/** A counter of which a channel hears, and the object that it counts for there. */
+interface Counted {
+  readonly source: Source;
+  readonly id: string;
+}
+
+/** By source; left out where nothing was counted. */
+type Counts = Readonly<Record<string, number>>;
+
 interface EventRow {
   readonly channel: string;
   readonly offset: string;
@@ -33,7 +42,7 @@ export class PostgresChannels implements Channels {
       epoch: string;
       offset: string;
       oldest: string | null;
-      counts: Record<string, number> | null;
+      counts: Counts | null;
       events: EventRow[] | null;
     }>({
       name: 'belfry_channel_recover',
@@ -55,16 +64,11 @@ export class PostgresChannels implements Channels {
     });
     const row = result.rows[0];
     if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
-    const state: Record<string, number> = {};
-    for (const { source } of counters) {
-      if (source.counter === null) continue;
-      state[source.counter.field] = (state[source.counter.field] ?? 0) + (row.counts?.[source.name] ?? 0);
-    }
+    const state = stateOf(counters, row.counts);
     const head = Number(row.offset);
     const base = { offset: head, epoch: row.epoch, state };
     if (offset === null) return { ...base, recovered: true, events: [] };
     if (epoch !== row.epoch || offset > head) return { ...base, recovered: false, events: [] };
-    // With the counts of now: those of then, told behind `state`, would be taken for newer.
     const events = (row.events ?? []).map((event) => atPresent(publicationOf(event), counters, state));
     // The log must reach back to the position without a hole.
     const whole = events.length === head - offset && events.length <= maxReplay;
@@ -72,15 +76,33 @@ export class PostgresChannels implements Channels {
   }
 
   async eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>> {
-    const result = await this.pool.query<EventRow>(
-      `select e.* from unnest($1::text[], $2::bigint[]) p(channel, after)
+    const channels = [...positions.keys()];
+    const counters = new Map(channels.map((channel) => [channel, this.countersOf(channel)]));
+    const asked = channels.flatMap((channel) => (counters.get(channel) ?? []).map((one) => ({ ...one, channel })));
+    const result = await this.pool.query<EventRow & { counts: Counts | null }>(
+      `select e.*, n.counts from unnest($1::text[], $2::bigint[]) p(channel, after)
+        cross join lateral (
+          select json_object_agg(c.source, c.count) as counts
+            from unnest($4::text[], $5::text[], $6::text[]) w(channel, source, object_id)
+            join belfry.counter c on c.source = w.source and c.object_id = w.object_id
+           where w.channel = p.channel) n
         cross join lateral (
           select e.channel, e."offset"::text as offset, e.event, e.actor_id, e.data, e.data_without_actor from belfry.channel_event e
            where e.channel = p.channel and e."offset" > p.after order by e."offset" limit $3) e`,
-      [[...positions.keys()], [...positions.values()], maxReplay],
+      [
+        channels,
+        [...positions.values()],
+        maxReplay,
+        asked.map(({ channel }) => channel),
+        asked.map(({ source }) => source.name),
+        asked.map(({ id }) => id),
+      ],
     );
-    const events = new Map<string, ChannelPublication[]>([...positions.keys()].map((channel) => [channel, []]));
-    for (const row of result.rows) events.get(row.channel)?.push(publicationOf(row));
+    const events = new Map<string, ChannelPublication[]>(channels.map((channel) => [channel, []]));
+    for (const row of result.rows) {
+      const heard = counters.get(row.channel) ?? [];
+      events.get(row.channel)?.push(atPresent(publicationOf(row), heard, stateOf(heard, row.counts)));
+    }
     return events;
   }
 
@@ -127,7 +149,7 @@ export class PostgresChannels implements Channels {
   }
 
   /** Counters whose channel template gives this channel by the id of the counted object. */
-  private countersOf(channel: string): { readonly source: Source; readonly id: string }[] {
+  private countersOf(channel: string): Counted[] {
     const name = parseChannel(channel);
     if (name === null) return [];
     const { kind, id } = name;
@@ -143,10 +165,23 @@ export class PostgresChannels implements Channels {
   }
 }
 
-/** With the values that its counters have in `state`; an event of another kind as it is. */
+/** The value of each counter by its field. */
+function stateOf(counters: readonly Counted[], counts: Counts | null): Record<string, number> {
+  const state: Record<string, number> = {};
+  for (const { source } of counters) {
+    if (source.counter === null) continue;
+    state[source.counter.field] = (state[source.counter.field] ?? 0) + (counts?.[source.name] ?? 0);
+  }
+  return state;
+}
+
+/**
+ * With the values that its counters have in `state`: those of then, told behind newer ones, would be taken for newer. An event of
+ * another kind as it is.
+ */
 function atPresent(
   event: ChannelPublication,
-  counters: readonly { readonly source: Source }[],
+  counters: readonly Counted[],
   state: Readonly<Record<string, number>>,
 ): ChannelPublication {
   const { data, dataWithoutActor } = event;

@@ -129,7 +129,7 @@ export interface ChannelRecovery {
 
 export interface Channels {
   recover(channel: string, offset: number | null, epoch: string | null): Promise<ChannelRecovery>;
-  /** Events after a position, per channel, ascending; at most 500 each. One statement. */
+  /** Events after a position, per channel, ascending, with the counts of now; at most 500 each. One statement. */
   eventsAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, ChannelPublication[]>>;
   /** The present value of every counter of these channels, as it is told. One statement. */
   counters(channels: readonly string[]): Promise<CounterPublication[]>;

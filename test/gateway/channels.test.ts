@@ -211,12 +211,21 @@ describe('a counter that changes while somebody subscribes', () => {
     const committed = await rig.event('count3', 'comment_update', { comments_count: 6 });
     expect((await subscribe(second, 'count3')).ok).toMatchObject({ offset: 1 });
     rig.broker.publish([count('count3', 5), count('count3', 1, { counter: 'another' })]);
-    await first.push('comment_update');
-    rig.broker.publish([committed]);
-    rig.broker.publish([count('count3', 7, { counter: 'a third' })]);
+    rig.broker.publish([committed, count('count3', 7, { counter: 'a third' })]);
     for (const client of [first, second]) await client.take((frame) => frame.data?.['comments_count'] === 7);
     expect(counts(first)).toEqual([5, 1, 6, 7]);
     expect(counts(second)).toEqual([1, 7]);
+  });
+
+  it('does not wait for a sweep where the hub will never hear of what the answer stood for', async () => {
+    const [first, second] = [await rig.login(ada), await rig.login(bob)];
+    await subscribe(first, 'count5');
+    await rig.event('count5', 'said');
+    expect((await subscribe(second, 'count5')).ok).toMatchObject({ offset: 1 });
+    rig.broker.publish([count('count5', 4)]);
+    // A sweep comes every ten seconds.
+    expect((await second.take(({ event }) => event === 'comment_update', 3000)).data).toEqual({ comments_count: 4 });
+    await first.push('said');
   });
 
   it('is told as resync where more changed than are kept', async () => {
@@ -261,6 +270,26 @@ describe('gaps', () => {
   });
 });
 
+describe('a count in an event that the broker lost', () => {
+  it('is that of now, as it comes behind newer ones', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'post:76');
+    const data = { post_id: '76', comments_count: 3 };
+    await rig.event('post:76', 'comment_update', { ...data, comment: { id: '1' } }, { dataWithoutActor: data });
+    await rig.event('post:76', 'said', { comments_count: 3 });
+    const values = `('post_comment', '76', 2), ('post_like', '76', 9)`;
+    await rig.db.pool.query(`insert into belfry.counter (source, object_id, count) values ${values}`);
+    rig.broker.publish([
+      { to: 'counter', channel: 'post:76', event: 'comment_update', data: { comments_count: 2 }, actorId: null },
+    ]);
+    await client.push('comment_update');
+    await rig.gateway.sweep.run();
+    expect((await client.push('comment_update')).data).toEqual({ ...data, comments_count: 2, comment: { id: '1' } });
+    // No counter's event: what it says is its own.
+    expect((await client.push('said')).data).toEqual({ comments_count: 3 });
+  });
+});
+
 describe('fan-out', () => {
   const counter = (channel: string, likes_count: number, actorId: string | null = null): CounterPublication => ({
     to: 'counter',
@@ -299,6 +328,24 @@ describe('fan-out', () => {
     expect(
       client.all.filter((frame) => frame['event'] === 'comment_update').map((frame) => frame.data!['comments_count']),
     ).toEqual([1, 3]);
+  });
+
+  it('forgets what still waits when its channel has no subscriber any more', async () => {
+    const client = await rig.login(ada);
+    for (const post of [74, 75]) await subscribe(client, `post:${post}`);
+    // The window of 75 began after that of 74, and so ends after it.
+    rig.broker.publish([
+      ...[7, 8].map((count) => counter('post:74', count)),
+      ...[1, 2].map((count) => counter('post:75', count)),
+    ]);
+    await client.request({ op: 'unsubscribe', channel: 'post:74' });
+    // Nobody hears of this one.
+    await rig.db.pool.query(`insert into belfry.counter (source, object_id, count) values ('post_like', '74', 9)`);
+    rig.broker.publish([counter('post:74', 9)]);
+    expect((await subscribe(client, 'post:74')).ok!['state']).toMatchObject({ likes_count: 9 });
+    await client.take((frame) => frame['channel'] === 'post:75' && frame.data?.['likes_count'] === 2);
+    const counts = client.all.filter(({ event, channel }) => event === 'like_update' && channel === 'post:74');
+    expect(counts.map((frame) => frame.data!['likes_count'])).toEqual([7]);
   });
 
   it('keeps the counts of different objects in one channel apart', async () => {

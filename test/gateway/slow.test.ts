@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { addUsers, block } from '../support/social.js';
 import { startRig, tokenFor, type Rig } from './support.js';
 
 const sendQueueBytes = 256 * 1024;
@@ -207,12 +208,12 @@ async function missed(userId: string, count: number, message: string): Promise<s
 }
 
 /** So many events in the log of a channel. */
-async function logged(channel: string, count: number): Promise<void> {
+async function logged(channel: string, count: number, text = big, actorId: string | null = null): Promise<void> {
   const { pool } = rig.db;
   await pool.query(
-    `insert into belfry.channel_event (channel, "offset", event, data)
-     select $1, n, 'x', jsonb_build_object('big', $3::text) from generate_series(1, $2::int) n`,
-    [channel, count, big],
+    `insert into belfry.channel_event (channel, "offset", event, actor_id, data)
+     select $1, n, 'x', $4, jsonb_build_object('big', $3::text) from generate_series(1, $2::int) n`,
+    [channel, count, text, actorId],
   );
   await pool.query('insert into belfry.channel_head (channel, "offset") values ($1, $2)', [channel, count]);
 }
@@ -261,6 +262,62 @@ describe('a replay', () => {
     slow.socket.destroy();
   });
 
+  describe('of a channel, cut short', () => {
+    const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
+    /** Somebody who stands still in the midst of the replay of 400 events by `actorId`. */
+    async function stuck(userId: string, channel: string, actorId: string | null = null) {
+      await logged(channel, 400, 'x'.repeat(20_000), actorId);
+      const { rows } = await rig.db.pool.query<{ epoch: string }>('select value as epoch from belfry.epoch');
+      const { epoch } = rows[0]!;
+      const slow = await Reader.connect(rig.port, userId);
+      onTestFinished(() => void slow.socket.destroy());
+      await slow.until(() => slow.frames.some((frame) => frame['event'] === 'synced'));
+      slow.socket.pause();
+      slow.send({ id: 1, op: 'subscribe', channel, offset: 0, epoch });
+      await expect.poll(buffered, { timeout: 10_000 }).toBeGreaterThan(65_536);
+      const session = rig.gateway.context.sessions.all.find((one) => one.userId === userId)!;
+      const behind = (id: number) => slow.frames.slice(slow.frames.findIndex((frame) => frame['id'] === id) + 1);
+      return { slow, session, epoch, behind };
+    }
+
+    it('ends where its subscription does: what is asked for anew comes whole', async () => {
+      const { slow, session, epoch, behind } = await stuck('8', 'post:s8');
+      const first = session.subscriptions!.get('post:s8')!;
+      slow.send({ id: 2, op: 'subscribe', channel: 'post:s8', offset: 300, epoch });
+      await expect.poll(() => session.subscriptions!.get('post:s8')?.offset, { timeout: 10_000 }).toBe(300);
+      expect(first.mode).toBe('ended');
+      slow.socket.resume();
+      await slow.until(() => offsets(slow).at(-1) === 400);
+      await slow.until(() => session.subscriptions!.get('post:s8')?.mode === 'topic');
+      expect(behind(2).map((frame) => frame['offset'])).toEqual(range(301, 400));
+    });
+
+    it('ends with unsubscribe', async () => {
+      const { slow, session, behind } = await stuck('9', 'post:s9');
+      slow.send({ id: 2, op: 'unsubscribe', channel: 'post:s9' });
+      await expect.poll(() => session.subscriptions!.size, { timeout: 10_000 }).toBe(0);
+      slow.socket.resume();
+      await slow.until(() => behind(2).length < slow.frames.length);
+      await expect.poll(buffered, { timeout: 10_000 }).toBe(0);
+      slow.send({ id: 3, op: 'ping' });
+      await slow.until(() => slow.frames.some((frame) => frame['id'] === 3));
+      expect(behind(2).map(({ id, offset }) => id ?? offset)).toEqual([3]);
+    });
+
+    it('hides somebody who is blocked meanwhile', async () => {
+      const [ada = '', bob = ''] = await addUsers(rig.db.pool, 'Ada', 'Bob');
+      const { slow, session } = await stuck(ada, 'post:s10', bob);
+      await block(rig.db.pool, ada, bob);
+      rig.broker.publish([{ to: 'control', kind: 'blocks', userIds: [ada, bob] }]);
+      await expect.poll(() => session.hub?.blocks?.has(bob), { timeout: 10_000 }).toBe(true);
+      slow.socket.resume();
+      await slow.until(() => offsets(slow).at(-1) === 400);
+      expect(offsets(slow)).toEqual(range(1, 400));
+      expect(slow.frames.at(-1)!['event']).toBe('hidden');
+    });
+  });
+
   it.each([
     ['many that take three bytes a letter', 400, 1800],
     ['one that is larger than the queue', 1, 20_000],
@@ -280,7 +337,7 @@ describe('a replay', () => {
         await new Promise((resolve) => setImmediate(resolve));
       }
       const frame = JSON.stringify({ event: 'x', data: { text: '鐘'.repeat(letters) } });
-      const sent = session.sendPaced(Array.from({ length: count }, () => frame));
+      const sent = session.sendPaced(Array.from({ length: count }), () => frame);
       slow.socket.resume();
       expect(await sent).toBe(true);
       session.send(JSON.stringify({ event: 'after', data: {} }));
