@@ -3,7 +3,7 @@
  *
  * What must hold: nobody learns anything about a person whom `presence.read` does not let them see, nor about somebody with
  * whom they have a block relation: for them that person is offline and stays silent; a person who is back within the grace
- * time was never away (no flapping); without `presence.read` nothing is kept.
+ * time was never away (no flapping); without `presence.read` nothing is kept, and of a session that is gone neither.
  *
  * A session watches what it asked for: people, up to a bound (the oldest question is forgotten first), and channels that it
  * is subscribed to. What it watches is asked again by recheck.ts.
@@ -168,6 +168,8 @@ export class Presence {
   }
 
   private watch(session: Session, name: string): void {
+    // It may have gone while was asked whom it may see.
+    if (!session.open) return;
     session.watching ??= new Set();
     session.watching.delete(name);
     session.watching.add(name);
