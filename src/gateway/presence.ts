@@ -75,6 +75,10 @@ export class Presence {
     this.watch(session, `c${channel}`);
   }
 
+  unwatchChannel(session: Session, channel: string): void {
+    this.unwatch(session, `c${channel}`);
+  }
+
   /** Who is in a channel, of those whom the session may see. Throws BelfryError `unavailable`. */
   async statusesIn(session: Session, hub: ChannelHub): Promise<Record<string, PresenceStatus>> {
     const users = new Set<string>();
@@ -115,8 +119,8 @@ export class Presence {
     if (othersIn(hub, session) === 0) void this.tellChannel(hub.channel, userId, 'online');
   }
 
+  /** It may come back at once, and so goes on watching until `unwatchChannel`. */
   leftChannel(session: Session, hub: ChannelHub): void {
-    this.unwatch(session, `c${hub.channel}`);
     if (!this.enabled || othersIn(hub, session) > 0) return;
     const { userId } = session;
     this.leave(`c${hub.channel}\n${userId}`, () => void this.tellChannel(hub.channel, userId, 'offline'));
