@@ -18,7 +18,7 @@ export interface GatewayMetrics {
   census: () => Census;
   /** Frames handed to sockets by kind: `notification`, `channel`, `counter`, …; a channel event counts once per publication. */
   readonly pushes: Counter<'kind'>;
-  /** Sockets that are gone, by close code. */
+  /** Sockets that are gone, by the code that we closed with, else 1000, 1001, 1005, 1006 or other. */
   readonly closes: Counter<'code'>;
   /** Upgrades by outcome: accepted, origin, limited, draining; cut: connections of an address that opens far too many. */
   readonly handshakes: Counter<'outcome'>;

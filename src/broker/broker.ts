@@ -67,8 +67,16 @@ export type ControlPublication =
   | { readonly to: 'control'; readonly kind: 'revoke'; readonly userId: string }
   /** Close this session, wherever it is: 4403 `revoked`. */
   | { readonly to: 'control'; readonly kind: 'revokeSession'; readonly session: string }
-  /** Whom these people block, or are blocked by, has changed. */
-  | { readonly to: 'control'; readonly kind: 'blocks'; readonly userIds: readonly string[] }
+  /**
+   * Whom these people block, or are blocked by, has changed; `pairs`: who may no longer hear of whom. Absent from a relay of an older
+   * version: then it may be any two of them.
+   */
+  | {
+      readonly to: 'control';
+      readonly kind: 'blocks';
+      readonly userIds: readonly string[];
+      readonly pairs?: readonly (readonly [userId: string, otherId: string])[];
+    }
   /** Events of these sources happened: re-check channel subscriptions of kinds whose `recheck` names one. */
   | { readonly to: 'control'; readonly kind: 'recheck'; readonly sources: readonly string[] }
   /** Everybody must throw away what they hold and fetch; `userIds` null means everyone. */

@@ -1,7 +1,7 @@
 /**
  * Publications between processes over NATS (core, no JetStream: a publication is only a hint).
  *
- * What must hold: as redis.ts.
+ * What must hold: as redis.ts; of what the server does not take, too, the others are told to compare.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -84,7 +84,18 @@ export class NatsBroker implements Broker {
 
   private send(connection: NatsConnection, publications: readonly Publication[]): void {
     if (connection.isClosed()) return;
-    for (const message of encode(this.origin, publications)) connection.publish(brokerSubject, message);
+    let lost: unknown = null;
+    for (const message of encode(this.origin, publications)) {
+      try {
+        connection.publish(brokerSubject, message);
+      } catch (error) {
+        // A publication that alone is larger than the server's max_payload.
+        lost = error;
+      }
+    }
+    if (lost === null) return;
+    this.log.warn({ error: messageOf(lost) }, 'messages to NATS are lost');
+    if (publications !== backAgain) this.send(connection, backAgain);
   }
 
   private async watch(connection: NatsConnection): Promise<void> {

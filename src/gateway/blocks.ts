@@ -4,9 +4,11 @@
  *
  * What must hold: one query at a time, in the order of the requests (together.ts), so that an older answer never replaces a
  * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can; from the turn in
- * which a change is told to its answer, everybody it names is hidden from each other: what follows in that turn may be of theirs.
+ * which a change is told to its answer, everybody is hidden from whom it keeps apart from them, for what follows in that turn may be
+ * of theirs; nobody else is, for what was hidden does not come again.
  */
 
+import type { ControlPublication } from '../broker/broker.js';
 import type { Inbox } from '../inbox/types.js';
 import type { Blocked, People, PersonHub } from './people.js';
 import { Together } from './together.js';
@@ -30,6 +32,7 @@ const peopleAtOnce = 1000;
 /** Questions, each for some people, that are answered together. */
 const listsAtOnce = 1000;
 type Relations = ReadonlyMap<string, ReadonlySet<string>>;
+type Change = Extract<ControlPublication, { readonly kind: 'blocks' }>;
 const nobody: ReadonlySet<string> = new Set();
 
 export class Blocks {
@@ -81,18 +84,20 @@ export class Blocks {
       await this.load(hubs.slice(from, from + peopleAtOnce));
   }
 
-  /** Whom these people block, or are blocked by, has changed. */
-  change(userIds: readonly string[]): void {
+  /** Whom people block, or are blocked by, has changed. */
+  change({ userIds, pairs }: Change): void {
     if (!this.owner.configured) return;
-    const perhaps = new Set(userIds);
-    for (const hub of this.connected(perhaps)) {
+    const named = new Set(userIds);
+    const apart = pairs === undefined ? null : othersOf(pairs);
+    for (const hub of this.connected(named)) {
+      const perhaps = apart === null ? named : (apart.get(hub.userId) ?? nobody);
       const before = hub.blocks instanceof Doubted ? hub.blocks : null;
       const known = before === null ? hub.blocks : before.known;
       const all = before === null ? perhaps : new Set([...before.perhaps, ...perhaps]);
       hub.blocks = new Doubted(hub.userId, known, all, this.#asked + 1);
       this.owner.place(hub);
     }
-    this.reload(perhaps);
+    this.reload(named);
   }
 
   stop(): void {
@@ -142,7 +147,13 @@ function sameBlocked(before: Blocked | null, now: ReadonlySet<string> | null): b
   return !(before instanceof Doubted) && before.size === now.size && [...now].every((userId) => before.has(userId));
 }
 
-/** A change was told and is not loaded yet: whom it names counts as blocked. Many people share one set of names. */
+function othersOf(pairs: NonNullable<Change['pairs']>): Relations {
+  const others = new Map<string, Set<string>>();
+  for (const [userId, other] of pairs) others.set(userId, (others.get(userId) ?? new Set()).add(other));
+  return others;
+}
+
+/** A change was told and is not loaded yet: whom it may keep apart from the person counts as blocked. */
 class Doubted implements Blocked {
   constructor(
     private readonly self: string,

@@ -78,7 +78,10 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     access,
     channels,
     presence: (who) => presence.recheck(who === 'all' ? presence.watching : who),
-    left: (session, hub) => presence.leftChannel(session, hub),
+    left: (session, hub) => {
+      presence.leftChannel(session, hub);
+      presence.unwatchChannel(session, hub.channel);
+    },
     failed,
   });
   const blocks = new Blocks({

@@ -135,9 +135,19 @@ export class Ops {
 
   private async subscribe(session: Session, id: RequestId, request: SubscribeRequest): Promise<void> {
     const { channel } = request;
+    // Again: the client wants a replay from another position, and goes on watching who is there.
+    this.leave(session, channel);
+    try {
+      await this.join(session, id, request);
+    } catch (error) {
+      this.unsubscribe(session, channel);
+      throw error;
+    }
+  }
+
+  private async join(session: Session, id: RequestId, request: SubscribeRequest): Promise<void> {
+    const { channel } = request;
     const { channels, config, presence, recheck } = this.context;
-    // Again: the client wants a replay from another position.
-    this.unsubscribe(session, channel);
     if ((session.subscriptions?.size ?? 0) >= config.limits.subscriptions) {
       throw new Refusal('too_many_subscriptions', `At most ${config.limits.subscriptions} channels at once.`);
     }
@@ -148,24 +158,19 @@ export class Ops {
     if (channel === CHANNEL_ALL) channels.leaveImplicit(session);
     const subscription = channels.join(session, channel);
     recheck.joined(subscription, mark);
-    try {
-      const recovery = await this.context.channelRecoveries.ask({
-        channel,
-        offset: request.offset,
-        epoch: request.epoch,
-      });
-      channels.begin(subscription.hub, recovery.offset);
-      // A re-check was faster than the recovery.
-      if (subscription.mode === 'ended') throw new Refusal('forbidden', 'You may no longer read this channel.');
-      const { offset, epoch, recovered, state } = recovery;
-      session.send(okFrame(id, { channel, offset, epoch, recovered, state }));
-      subscription.offset = recovered && request.offset !== null ? request.offset : offset;
-      void this.replay(subscription, recovered ? recovery.events : [], offset);
-      presence.joinedChannel(session, subscription.hub);
-    } catch (error) {
-      this.unsubscribe(session, channel);
-      throw error;
-    }
+    const recovery = await this.context.channelRecoveries.ask({
+      channel,
+      offset: request.offset,
+      epoch: request.epoch,
+    });
+    channels.begin(subscription.hub, recovery.offset);
+    // A re-check was faster than the recovery.
+    if (subscription.mode === 'ended') throw new Refusal('forbidden', 'You may no longer read this channel.');
+    const { offset, epoch, recovered, state } = recovery;
+    session.send(okFrame(id, { channel, offset, epoch, recovered, state }));
+    subscription.offset = recovered && request.offset !== null ? request.offset : offset;
+    void this.replay(subscription, recovered ? recovery.events : [], offset);
+    presence.joinedChannel(session, subscription.hub);
   }
 
   /** Never throws. */
@@ -187,6 +192,11 @@ export class Ops {
   }
 
   private unsubscribe(session: Session, channel: string): void {
+    this.leave(session, channel);
+    this.context.presence.unwatchChannel(session, channel);
+  }
+
+  private leave(session: Session, channel: string): void {
     const subscription = session.subscriptions?.get(channel);
     if (subscription === undefined) return;
     this.context.channels.leave(subscription);

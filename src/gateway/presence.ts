@@ -3,7 +3,7 @@
  *
  * What must hold: nobody learns anything about a person whom `presence.read` does not let them see, nor about somebody with
  * whom they have a block relation: for them that person is offline and stays silent; a person who is back within the grace
- * time was never away (no flapping); without `presence.read` nothing is kept.
+ * time was never away (no flapping); without `presence.read` nothing is kept, and of a session that is gone neither.
  *
  * A session watches what it asked for: people, up to a bound (the oldest question is forgotten first), and channels that it
  * is subscribed to. What it watches is asked again by recheck.ts.
@@ -75,6 +75,10 @@ export class Presence {
     this.watch(session, `c${channel}`);
   }
 
+  unwatchChannel(session: Session, channel: string): void {
+    this.unwatch(session, `c${channel}`);
+  }
+
   /** Who is in a channel, of those whom the session may see. Throws BelfryError `unavailable`. */
   async statusesIn(session: Session, hub: ChannelHub): Promise<Record<string, PresenceStatus>> {
     const users = new Set<string>();
@@ -115,8 +119,8 @@ export class Presence {
     if (othersIn(hub, session) === 0) void this.tellChannel(hub.channel, userId, 'online');
   }
 
+  /** It may come back at once, and so goes on watching until `unwatchChannel`. */
   leftChannel(session: Session, hub: ChannelHub): void {
-    this.unwatch(session, `c${hub.channel}`);
     if (!this.enabled || othersIn(hub, session) > 0) return;
     const { userId } = session;
     this.leave(`c${hub.channel}\n${userId}`, () => void this.tellChannel(hub.channel, userId, 'offline'));
@@ -168,6 +172,8 @@ export class Presence {
   }
 
   private watch(session: Session, name: string): void {
+    // It may have gone while was asked whom it may see.
+    if (!session.open) return;
     session.watching ??= new Set();
     session.watching.delete(name);
     session.watching.add(name);

@@ -89,7 +89,7 @@ export class Receiver implements BrokerHandler {
       case 'revokeSession':
         return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
       case 'blocks':
-        return blocks.change(publication.userIds);
+        return blocks.change(publication);
       case 'recheck':
         return recheck.sources(publication.sources);
       case 'resync':

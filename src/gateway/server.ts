@@ -65,6 +65,8 @@ const drainStepMs = 25;
 const noticedMs = 2500;
 /** Messages up to this size are read, to be refused with a close code; beyond it uWebSockets cuts the connection. */
 const readableBytes = 2 * 1024 * 1024;
+/** Codes that are counted where they are not ours: a client may close with any. */
+const peerCodes: ReadonlySet<number> = new Set([1000, 1001, 1005, 1006]);
 
 export class Gateway {
   readonly context: Context;
@@ -217,9 +219,10 @@ export class Gateway {
       drain: (socket) => socket.getUserData().session.onDrain(),
       dropped: (socket) => socket.getUserData().session.fallBehind(),
       close: (socket, code) => {
-        closed(String(code));
+        const { session } = socket.getUserData();
+        closed(session.stage === 'closed' || peerCodes.has(code) ? String(code) : 'other');
         front.sockets--;
-        socket.getUserData().session.closed();
+        session.closed();
       },
     });
     // Behind a proxy every connection is the proxy's.

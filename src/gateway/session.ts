@@ -195,6 +195,8 @@ export class Session {
   close(code: ServerCloseCode, reason: string): void {
     if (this.stage === 'closed') return;
     this.detach();
+    // Before uWebSockets says so, so that it can be told from a client's own close.
+    this.stage = 'closed';
     this.socket?.end(code, reason);
   }
 

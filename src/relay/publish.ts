@@ -27,8 +27,10 @@ export interface StoredOutcome {
 export function publicationsOf(outcome: StoredOutcome): Publication[] {
   const { stored, names, gone, mayRead, counts, plan, messages, locales, broker } = outcome;
   const publications: Publication[] = [];
-  if (plan.blocksChanged.size > 0)
-    publications.push({ to: 'control', kind: 'blocks', userIds: [...plan.blocksChanged] });
+  if (plan.blocksChanged.size > 0) {
+    const pairs = plan.blocked.map(([userId, otherId]) => [userId, otherId] as const);
+    publications.push({ to: 'control', kind: 'blocks', userIds: [...plan.blocksChanged], pairs });
+  }
   /** Whether something was taken away. */
   const badges = new Map<string, boolean>();
   for (const { draft, id, seq, state, alert, actors: sample, lastAtMs } of stored.pushed) {

@@ -148,3 +148,29 @@ describe('redis', () => {
     expect(other.ear.heard.filter(({ to }) => to === 'badge').length).toBeLessThan(20_000);
   });
 });
+
+describe('nats', () => {
+  const { port, there } = servers[1];
+  const runs = it.skipIf(!there);
+  const title = (text: string) => (there ? text : `${text} (skipped: no nats on 127.0.0.1:${String(port)})`);
+
+  runs(
+    title('loses only what is larger than the server takes, and tells the others that something was lost'),
+    async () => {
+      const [one, other] = [await started('nats', port), await started('nats', port)];
+      const marker = `large ${String(process.pid)}`;
+      const sent = ['x', 'x'.repeat(2 * 1024 * 1024), 'x'].map((frame, i): Publication => ({
+        ...{ to: 'user', userId: marker },
+        seq: i + 1,
+        frame,
+      }));
+      one.broker.publish(sent);
+      expect(one.ear.heard).toEqual(sent);
+      const heard = () =>
+        other.ear.heard.flatMap((publication) =>
+          publication.to === 'user' && publication.userId === marker ? [publication.seq] : [],
+        );
+      await expect.poll(() => [heard(), told(other.ear)]).toEqual([[1, 3], true]);
+    },
+  );
+});

@@ -449,6 +449,34 @@ describe('fan-out', () => {
     await expect.poll(() => [hubs.get(gus)?.blocks, hubs.get(hal)?.blocks]).toEqual([null, null]);
   });
 
+  it('hides nobody else of those whose blocks come together, nor in the other direction', async () => {
+    const [jan = '', kai = '', lou = '', mia = ''] = await addUsers(rig.db.pool, 'Jan', 'Kai', 'Lou', 'Mia');
+    const clients = [await rig.login(jan), await rig.login(kai)] as const;
+    for (const client of clients) await subscribe(client, 'post:88');
+    const by = (actorId: string) => rig.event('post:88', 'x', { by: actorId }, { actorId });
+    rig.broker.publish([
+      {
+        ...{ to: 'control', kind: 'blocks' },
+        userIds: [jan, kai, lou, mia],
+        pairs: [
+          [jan, kai],
+          [lou, mia],
+          [mia, lou],
+        ],
+      },
+      await by(lou),
+      await by(kai),
+      await by(jan),
+      counter('post:88', 1, lou),
+    ]);
+    for (const client of clients) await client.push('like_update');
+    const seen = clients.map(({ all }) => all.flatMap(({ offset, data }) => (offset === undefined ? [] : [data])));
+    expect(seen).toEqual([
+      [{ by: lou }, {}, { by: jan }],
+      [{ by: lou }, { by: kai }, { by: jan }],
+    ]);
+  });
+
   it('reaches everybody with the channel all, subscribed or not, once', async () => {
     const [plain, blocker, explicit] = [await rig.login(bob), await rig.login(ada), await rig.login(bob)];
     expect((await subscribe(explicit, 'all')).ok).toBeDefined();

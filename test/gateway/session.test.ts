@@ -355,6 +355,19 @@ describe('pushes', () => {
     expect(await of('auths', { outcome: 'ok' })).toBe((before[1] ?? 0) + 1);
   });
 
+  it('counts no code that a client chose', async () => {
+    const of = (code: string): Promise<number> => rig.metric('belfry_gateway_closes_total', { code });
+    const before = [await of('4401'), await of('other')];
+    for (const code of [4777, 4401]) {
+      const client = await rig.connect();
+      client.socket.close(code);
+      await client.closed;
+    }
+    await expect.poll(() => of('other')).toBe((before[1] ?? 0) + 2);
+    expect(await of('4401')).toBe(before[0]);
+    expect(await (await rig.http('/metrics')).text()).not.toContain('code="4777"');
+  });
+
   it('closes every socket of a revoked person with 4403', async () => {
     const clients = [await rig.login('69'), await rig.login('69')];
     rig.broker.publish([{ to: 'control', kind: 'revoke', userId: '69' }]);

@@ -283,7 +283,13 @@ mutes: { table: mutes, from: a, to: b }`,
       expect(await shown()).toBe(1);
       expect(await cased.published()).toEqual(
         expect.arrayContaining([
-          expect.objectContaining({ kind: 'blocks', userIds: ['Ada', 'Bo'] }),
+          expect.objectContaining({
+            ...{ kind: 'blocks', userIds: ['Ada', 'Bo'] },
+            pairs: [
+              ['Ada', 'Bo'],
+              ['Bo', 'Ada'],
+            ],
+          }),
           expect.objectContaining({ to: 'user', userId: 'Ada' }),
         ]),
       );

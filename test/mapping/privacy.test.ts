@@ -197,6 +197,12 @@ mutes: { table: relationships, from: owner, to: other, direction: both }`);
     expect([...((await mapping.batches.inbox.blockedWith(['1'])).get('1') ?? [])]).toEqual([]);
   });
 
+  it('gateways are told who no longer hears of whom', async () => {
+    expect(await mapping.published('insert into one_way values (7, 8)')).toContainEqual(
+      expect.objectContaining({ kind: 'blocks', pairs: [['7', '8']] }),
+    );
+  });
+
   it('a mute may work both ways', async () => {
     expect(
       await mapping.suppressed(`insert into relationships values (3, 4, 'any'); ${like(4, 51)}; ${like(3, 52)}`),
