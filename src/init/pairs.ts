@@ -7,7 +7,16 @@ import { directionOf, type Direction } from './directions.js';
 import type { Because, PairDraft, SourceDraft } from './draft.js';
 import type { Found } from './likes.js';
 import { onePerson } from './one-person.js';
-import { nothing, pair, section, type FoundPairs, type Parts, type Verb } from './pair-drafts.js';
+import {
+  isUnnameable,
+  nothing,
+  pair,
+  section,
+  unnameable,
+  type FoundPairs,
+  type Parts,
+  type Verb,
+} from './pair-drafts.js';
 import type { PersonColumn } from './people.js';
 import { BLOCK, FOLLOW, has, LIKE, MESSAGE, MUTE, NOISE, REQUEST, wordsOf } from './words.js';
 
@@ -23,6 +32,7 @@ export function recognisePairs(ctx: Context, table: Table): FoundPairs | null {
 
   const kinds = kindsOf(table);
   if (kinds !== null) return byKind(ctx, table, people, words, kinds);
+  if ((verb === 'block' || verb === 'mute') && isUnnameable(ctx, table, `${verb}s`, people)) return unnameable;
   if (isVague(words) && directionOf(people, words) === null)
     return nothing('two people, but nothing says what their relation is');
   return withDirection(ctx, table, people, verb, (direction, reading, questions) =>
@@ -250,9 +260,8 @@ function byKind(
         sources.push(pair(parts, 'follow', direction, when, `${column.name} says so`));
       if (verb === 'request' || kind === 'requested' || kind === 'pending')
         sources.push(pair(parts, 'friend_request', direction, when, `${column.name} says so`));
-      if (verb === 'block' || verb === 'mute') {
+      if ((verb === 'block' || verb === 'mute') && !isUnnameable(ctx, table, `${verb}s`, people))
         pairs.push(section(ctx, table, verb, direction, reading, questions, when));
-      }
     }
     return {
       sources,
