@@ -115,7 +115,7 @@ export function recogniseApplications(ctx: Context, table: Table): Found | null 
   const base = {
     table,
     key,
-    object: { value: { kind: 'job', id: job.column.name }, reason: `leads to ${tableText(job.table)}` },
+    object: { value: { kind: ctx.kindOf(job.table), id: job.column.name }, reason: `leads to ${tableText(job.table)}` },
     subject: id === null ? null : { value: { kind: 'application', id }, reason: 'the application itself' },
     channels: null,
     counter: null,

@@ -67,6 +67,63 @@ id"));
   });
 });
 
+describe('kinds', () => {
+  const kindsOf = (draft: Draft) => draft.sources.map(({ table, object }) => [table.schema, object?.value.kind]);
+
+  it('of two tables differ, whatever their names: who may see the one says nothing of the other', async () => {
+    const { draft, config } = await through(`
+      create table users (id int primary key, username text);
+      create schema blog;
+      create table blog.posts (id int primary key, user_id int references users);
+      create table blog.comments (id int primary key, user_id int references users, post_id int references blog.posts);
+      create schema hr;
+      create table hr.posts (id int primary key, user_id int references users, is_private boolean);
+      create table hr.comments (id int primary key, user_id int references users, post_id int references hr.posts);`);
+    expect(kindsOf(draft)).toEqual([
+      ['blog', 'post'],
+      ['hr', 'hr_post'],
+    ]);
+    expect(config.sources.map(({ counter }) => counter?.field)).toEqual(['comments_count', 'comments_count']);
+    expect(config.channels).toMatchObject({
+      post: { read: 'public' },
+      hr_post: { read: { sql: expect.stringContaining('is_private is not true') as string } },
+    });
+  });
+
+  it('of names that no kind can hold, or of which only the spelling differs, are told apart by numbers', async () => {
+    const { draft } = await through(`
+      create table users (id int primary key, username text);
+      create table "посты" (id int primary key, user_id int references users);
+      create table "видео" (id int primary key, user_id int references users);
+      create table post (id int primary key, user_id int references users);
+      create table posts (id int primary key, user_id int references users);
+      create table "Posts" (id int primary key, user_id int references users);
+      create table likes_1 (user_id int references users, thing_id int references "посты");
+      create table likes_2 (user_id int references users, thing_id int references "видео");
+      create table likes_3 (user_id int references users, post_id int references post);
+      create table likes_4 (user_id int references users, post_id int references posts);
+      create table likes_5 (user_id int references users, post_id int references "Posts");`);
+    const kinds = kindsOf(draft).map(([, kind]) => kind);
+    expect(kinds).toHaveLength(5);
+    expect(new Set(kinds).size).toBe(5);
+  });
+
+  it('of comments in two schemas are comments: seen by whoever sees what they are about', async () => {
+    const of = (schema: string) => `
+      create schema ${schema};
+      create table ${schema}.posts (id int primary key, user_id int references users, is_private boolean);
+      create table ${schema}.comments (id int primary key, user_id int references users, post_id int references ${schema}.posts);
+      create table ${schema}.likes (user_id int references users, comment_id int references ${schema}.comments);`;
+    const { config } = await through(
+      `create table users (id int primary key, username text); ${of('blog')} ${of('hr')}`,
+    );
+    expect(config.channels).toMatchObject({
+      comment: { read: { sql: expect.stringContaining('blog.posts where is_private is not true') as string } },
+      hr_comment: { read: { sql: expect.stringContaining('hr.posts where is_private is not true') as string } },
+    });
+  });
+});
+
 describe('keys', () => {
   it('of several columns, as where every table has its tenant: the recipient is looked up by all of them', async () => {
     const { config } = await through(`
