@@ -203,3 +203,33 @@ describe('a row that names several things is about the innermost', () => {
     expect(whenOf(config, 'photo')).toEqual([]);
   });
 });
+
+describe('votes against a thing', () => {
+  it('are told by a boolean, whatever it is called; by a text that nothing explains they are asked about', async () => {
+    const { draft } = await through(`
+      create table users (id int primary key, username text);
+      create table posts (id int primary key, user_id int references users);
+      create table votes (id int primary key, votable_type text, votable_id int, voter_type text, voter_id int, vote_flag boolean, vote_scope text, vote_weight int);
+      create table post_votes (user_id int references users, post_id int references posts, value boolean);
+      create table post_thumbs (user_id int references users, post_id int references posts, helpful boolean);
+      create table post_reactions (user_id int references users, post_id int references posts, direction text);
+      create table post_hearts (user_id int references users, post_id int references posts, is_deleted boolean);`);
+    const of = (name: string) => draft.sources.find(({ table }) => table.name === name);
+    expect(of('votes')?.when?.value).toBe(
+      `votable_type in ('Post', 'post', 'posts', 'App\\Models\\Post') and vote_flag is true`,
+    );
+    expect(of('post_votes')?.when?.value).toBe('value is true');
+    expect(of('post_thumbs')).toMatchObject({ when: null, questions: ['public.post_thumbs.helpful'] });
+    expect(of('post_reactions')).toMatchObject({
+      when: { value: "direction = 'up'" },
+      questions: ['public.post_reactions.direction'],
+    });
+    expect(of('post_hearts')?.when?.value).toBe('is_deleted is not true');
+    expect(
+      draft.questions.map(({ id, choices, fallback }) => [id, choices.map((choice) => choice.id), fallback]),
+    ).toEqual([
+      ['public.post_reactions.direction', ['up', 'upvote', 'like', 'every'], 'up'],
+      ['public.post_thumbs.helpful', ['true', 'false', 'every'], 'every'],
+    ]);
+  });
+});
