@@ -173,29 +173,19 @@ function withStatus(parts: Parts, verb: Verb, status: Status | null): SourceDraf
 function askStatus(parts: Parts, verb: Verb, column: Column): Found {
   const { ctx, table } = parts;
   const id = `${tableText(table)}.${column.name}`;
-  const name = sqlName(column.name);
-  const [one = 'pending', other = 'accepted'] = valuesOf(table, column) ?? [];
-  const readings = column.integer
-    ? [
-        ['0-1', `${name} = 0`, `${name} = 1`],
-        ['1-2', `${name} = 1`, `${name} = 2`],
-      ]
-    : [
-        [one, `${name} = ${quoted(one)}`, `${name} = ${quoted(other)}`],
-        [other, `${name} = ${quoted(other)}`, `${name} = ${quoted(one)}`],
-      ];
+  const readings = statesOf(table, column);
   const answer = ctx.ask({
     id,
     text: `What do the values of ${id} mean? Nothing in the schema says which is waiting and which accepted.`,
-    choices: readings.map(([choice = '', pending = '', accepted = '']) => ({
+    choices: readings.map(([choice, pending, accepted]) => ({
       id: choice,
       text: `waiting: ${pending}, accepted: ${accepted}`,
     })),
-    fallback: null,
+    fallback: readings.length === 0 ? 'none' : null,
   });
   const sources = readings
     .filter(([choice]) => answer === null || choice === answer)
-    .flatMap(([choice = '', pending = '', accepted = '']) => {
+    .flatMap(([choice, pending, accepted]) => {
       const status: Status = {
         column,
         pending,
@@ -214,6 +204,30 @@ function askStatus(parts: Parts, verb: Verb, column: Column): Found {
       );
     });
   return { sources, ignored: null };
+}
+
+/** What the values of the column could mean, in SQL that its type takes; none where nothing is known of them. */
+function statesOf(
+  table: Table,
+  column: Column,
+): readonly (readonly [choice: string, pending: string, accepted: string])[] {
+  const name = sqlName(column.name);
+  if (column.integer)
+    return [
+      ['0-1', `${name} = 0`, `${name} = 1`],
+      ['1-2', `${name} = 1`, `${name} = 2`],
+    ];
+  if (column.category === 'B')
+    return [
+      ['true', `${name} is not true`, `${name} is true`],
+      ['false', `${name} is true`, `${name} is not true`],
+    ];
+  const [one, other] = valuesOf(table, column) ?? (column.category === 'S' ? ['pending', 'accepted'] : []);
+  if (one === undefined || other === undefined) return [];
+  return [
+    [one, `${name} = ${quoted(one)}`, `${name} = ${quoted(other)}`],
+    [other, `${name} = ${quoted(other)}`, `${name} = ${quoted(one)}`],
+  ];
 }
 
 /** A column that says which relation a row is: `type in ('follow', 'block')`. */

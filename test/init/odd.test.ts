@@ -18,10 +18,13 @@ let database: TestDatabase;
 afterEach(() => database.drop());
 
 /** What init makes of a schema, as far as it goes: the config is parsed, the triggers are made, the relay's statement is planned. */
-async function through(schema: string): Promise<{ draft: Draft; text: string; config: Config }> {
+async function through(
+  schema: string,
+  answers: Readonly<Record<string, string>> = {},
+): Promise<{ draft: Draft; text: string; config: Config }> {
   database = await createTestDatabase({ prepare: schema });
   const client = await database.client();
-  const draft = recognise(await lookAt(client));
+  const draft = recognise(await lookAt(client), new Map(Object.entries(answers)));
   const text = writeConfig(draft, { secret: null, command: 'belfry init' });
   const config = parseConfig(text, { DATABASE_URL: database.url, JWT_SECRET: testSecret });
   await installCapture(client, config);
@@ -231,5 +234,61 @@ describe('votes against a thing', () => {
       ['public.post_reactions.direction', ['up', 'upvote', 'like', 'every'], 'up'],
       ['public.post_thumbs.helpful', ['true', 'false', 'every'], 'every'],
     ]);
+  });
+});
+
+describe('states of which nothing says what they mean', () => {
+  const schema = (type: string) => `
+    create type stage as enum ('under_review', 'interviewing', 'rejected');
+    create type tie as enum ('maybe', 'yes');
+    create table users (id int primary key, username text);
+    create table jobs (id int primary key, user_id int references users);
+    create table applications (id int primary key, user_id int references users, job_id int references jobs, status ${type});
+    create table friendships (id int primary key, user_id int references users, friend_id int references users, status ${type});`;
+  const answered = ({ sources }: Config) => sources.filter(({ type }) => type !== 'application_received');
+  const chosen = (draft: Draft) =>
+    draft.questions.map(({ id, choices, fallback }) => [id, choices.map((choice) => choice.id), fallback]);
+  const [applications, friendships] = ['public.applications.status', 'public.friendships.status'];
+
+  it('are offered where they are known, and nothing is written meanwhile', async () => {
+    const { draft, config, text } = await through(schema('stage'));
+    expect(chosen(draft)).toEqual([
+      [applications, ['under_review', 'interviewing', 'rejected'], null],
+      [friendships, ['under_review', 'interviewing'], null],
+    ]);
+    expect(answered(config)).toEqual([]);
+    expect(text).toContain("#   when: status <> 'interviewing'");
+    await database.drop();
+    const second = await through(schema('stage'), { [applications]: 'interviewing', [friendships]: 'interviewing' });
+    expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
+      ['job_application', "status <> 'interviewing'"],
+      ['friend_request', "status = 'interviewing'"],
+      ['friend_accepted', "status = 'under_review'"],
+    ]);
+  });
+
+  it('are true and false of a boolean', async () => {
+    const { draft, config } = await through(schema('boolean'));
+    expect(chosen(draft)).toEqual([
+      [applications, ['false', 'null'], null],
+      [friendships, ['true', 'false'], null],
+    ]);
+    expect(answered(config)).toEqual([]);
+    await database.drop();
+    const second = await through(schema('boolean'), { [applications]: 'false', [friendships]: 'true' });
+    expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
+      ['job_application', 'status is true'],
+      ['friend_request', 'status is not true'],
+      ['friend_accepted', 'status is true'],
+    ]);
+  });
+
+  it.each(['jsonb', 'uuid', 'numeric'])('are for a person to write of a %s', async (type) => {
+    const { draft, config } = await through(schema(type));
+    expect(chosen(draft)).toEqual([
+      [applications, [], 'none'],
+      [friendships, [], 'none'],
+    ]);
+    expect(answered(config)).toEqual([]);
   });
 });
