@@ -1,10 +1,10 @@
 /** Who may watch the channel of a thing: no more than the columns of its table say that everybody may see. Pure. */
 
 import { visibilityOf } from './conditions.js';
-import { polymorphicOf, type Context } from './context.js';
+import { lastWord, polymorphicOf, type Context } from './context.js';
 import { sqlName, tableText, type Table } from './database.js';
 import type { ChannelDraft } from './draft.js';
-import { wordsOf } from './words.js';
+import { COMMENT, wordsOf } from './words.js';
 
 /** Groups whose things are for their members, as opposed to a community that anybody reads. */
 const CLOSED =
@@ -82,10 +82,10 @@ function conditionOf(ctx: Context, table: Table, depth: number): Condition {
   const columns = visibility.kind === 'some' ? [tableText(table)] : [];
   // A comment is seen by whoever sees what it is about.
   const whole =
-    depth > 1 || !/(?:comment|reply|answer)$/.test(ctx.kindOf(table))
+    depth > 1 || !COMMENT.has(lastWord(table))
       ? undefined
       : ctx.thingsOf(table).find((reference) => ctx.ownerOf(reference.table) !== null);
-  if (whole === undefined && /(?:comment|reply|answer)$/.test(ctx.kindOf(table)) && polymorphicOf(table) !== null) {
+  if (whole === undefined && COMMENT.has(lastWord(table)) && polymorphicOf(table) !== null) {
     return {
       parts,
       columns,

@@ -2,6 +2,7 @@
 
 import { defaultText, meaningsOf, quoted, sqlName, valuesOf, type Column, type Table } from './database.js';
 import type { Because } from './draft.js';
+import { has, VOTE, wordsOf } from './words.js';
 
 /** While a row counts: not deleted softly, not held back by moderation. Null where no column says anything. */
 export function liveCondition(table: Table): Because<string> | null {
@@ -124,88 +125,97 @@ function stateOf(table: Table, column: Column): Status | { readonly unknown: Col
 
 export type Vote =
   | { readonly kind: 'every' }
+  | { readonly kind: 'when'; readonly sql: string; readonly reason: string }
   | {
-      readonly kind: 'when';
-      readonly sql: string;
-      readonly reason: string;
-      readonly assumed: boolean;
+      readonly kind: 'asked';
       readonly column: Column;
-    }
-  | { readonly kind: 'unknown'; readonly column: Column };
+      readonly readings: readonly Reading[];
+      readonly fallback: string;
+    };
+
+/** Of a column of which nothing says what its values mean: which rows speak for the object. `sql` null: all. */
+export interface Reading {
+  readonly id: string;
+  readonly text: string;
+  readonly sql: string | null;
+}
 
 const NEGATIVE = /^(?:down(?:vote)?|dislike|thumbs_?down|angry|minus|negative|bad|-1)$/i;
 const POSITIVE = /^(?:up(?:vote)?|like|thumbs_?up|plus|positive|good|1|\+1|love|heart)$/i;
 
+const FOR =
+  /^(?:is)?(?:up(?:vote)?|upvoted|positive|liked?|islike|voteup|vote|(?:vote)?(?:flag|value|type|direction))$/;
+const AGAINST = /^(?:is)?(?:down(?:vote)?|dislike|negative)$/;
+const VALUE =
+  /^(?:value|score|vote|votevalue|direction|votetype|weight|rating|reactiontype|reaction|type|kind|category|liketype)$/;
+
+/** By the id of the choice: what it means, and the condition behind the column's name. */
+const READINGS = {
+  positive: ['1 is for it', '> 0'],
+  zero: ['0 is for it', '= 0'],
+  true: ['only true', 'is true'],
+  false: ['only false', 'is false'],
+  up: ['only up', "= 'up'"],
+  upvote: ['only upvote', "= 'upvote'"],
+  like: ['only like', "= 'like'"],
+  every: ['every value is: it only says which kind of reaction', null],
+} as const;
+
+function asked(column: Column, ids: readonly (keyof typeof READINGS)[], fallback: keyof typeof READINGS): Vote {
+  const name = sqlName(column.name);
+  const readings = ids.map((id): Reading => {
+    const [text, condition] = READINGS[id];
+    const sql = condition === null ? null : `${name} ${condition}`;
+    return { id, text: sql === null ? text : `${text}: ${sql}`, sql };
+  });
+  return { kind: 'asked', column, readings, fallback };
+}
+
 /** Which rows of a table of likes or votes speak for the object. */
 export function voteOf(table: Table): Vote {
+  const isVotes = has(wordsOf(table.name), VOTE);
+  const reason = 'a boolean: the others are against it';
+  let other: Column | null = null;
   for (const column of table.columns) {
     const name = sqlName(column.name);
     const plain = column.name.replaceAll('_', '').toLowerCase();
-    if (column.category === 'B' && /^(?:is)?(?:up(?:vote)?|upvoted|positive|liked?|islike|voteup)$/.test(plain))
-      return {
-        kind: 'when',
-        sql: `${name} is true`,
-        reason: 'a boolean: the others are against it',
-        assumed: false,
-        column,
-      };
-    if (column.category === 'B' && /^(?:is)?(?:down(?:vote)?|dislike|negative)$/.test(plain))
-      return {
-        kind: 'when',
-        sql: `${name} is not true`,
-        reason: 'a boolean: the others are against it',
-        assumed: false,
-        column,
-      };
-    if (
-      !/^(?:value|score|vote|votevalue|direction|votetype|weight|rating|reactiontype|reaction|type|kind|category|liketype)$/.test(
-        plain,
-      )
-    )
-      continue;
-    const vote = valueVote(table, column);
-    if (vote !== null) return vote;
+    if (column.category === 'B') {
+      if (FOR.test(plain)) return { kind: 'when', sql: `${name} is true`, reason };
+      if (AGAINST.test(plain)) return { kind: 'when', sql: `${name} is not true`, reason };
+      if (isVotes && liveParts(column) === null) other ??= column;
+    } else if (VALUE.test(plain)) {
+      const vote = valueVote(table, column, isVotes);
+      if (vote !== null) return vote;
+    }
   }
-  return { kind: 'every' };
+  return other === null ? { kind: 'every' } : asked(other, ['true', 'false', 'every'], 'every');
 }
 
-function valueVote(table: Table, column: Column): Vote | null {
+function valueVote(table: Table, column: Column, isVotes: boolean): Vote | null {
   const name = sqlName(column.name);
   const values = valuesOf(table, column);
   if (column.category === 'N') {
     if (values?.includes('-1') || values?.includes('1')) {
       const bad = values.some((value) => Number(value) <= 0);
-      return bad
-        ? { kind: 'when', sql: `${name} > 0`, reason: `a check allows ${values.join(', ')}`, assumed: false, column }
-        : null;
+      return bad ? { kind: 'when', sql: `${name} > 0`, reason: `a check allows ${values.join(', ')}` } : null;
     }
     const up = [...meaningsOf(column)].find(([word]) => POSITIVE.test(word))?.[1];
-    if (up !== undefined)
-      return {
-        kind: 'when',
-        sql: `${name} = ${up}`,
-        reason: 'the comment on the column says so',
-        assumed: false,
-        column,
-      };
+    if (up !== undefined) return { kind: 'when', sql: `${name} = ${up}`, reason: 'the comment on the column says so' };
     if (!column.integer) return null;
-    if (/type|kind|reaction/i.test(column.name)) return { kind: 'unknown', column };
-    return {
-      kind: 'when',
-      sql: `${name} > 0`,
-      reason: 'by custom: 1 for it, -1 against it, 0 taken back',
-      assumed: true,
-      column,
-    };
+    return asked(column, ['positive', 'zero', 'every'], /type|kind|reaction/i.test(column.name) ? 'every' : 'positive');
   }
   // A text of which nothing says what it can be: `category` may well hold "readinglist" and "thumbsdown" beside "like".
-  if (values === null)
-    return /(?:type|kind|category)$/i.test(column.name) && column.category === 'S' ? { kind: 'unknown', column } : null;
+  if (values === null) {
+    if (column.category !== 'S' || /^reaction$/i.test(column.name)) return null;
+    const isDirection = /vote|direction/i.test(column.name);
+    if (!isDirection && /(?:type|kind|category)$/i.test(column.name)) return asked(column, ['like', 'every'], 'every');
+    return asked(column, ['up', 'upvote', 'like', 'every'], isVotes || isDirection ? 'up' : 'every');
+  }
   const bad = values.filter((value) => NEGATIVE.test(value) || /^(?:none|neutral|0)$/i.test(value));
   if (bad.length === 0) return null;
   const good = values.filter((value) => !bad.includes(value));
   const sql = good.length === 1 ? `${name} = ${quoted(good[0] ?? '')}` : `${name} in (${good.map(quoted).join(', ')})`;
-  return { kind: 'when', sql, reason: `of ${values.join(', ')}`, assumed: false, column };
+  return { kind: 'when', sql, reason: `of ${values.join(', ')}` };
 }
 
 /** Parts joined with and; null for none. */

@@ -57,18 +57,26 @@ export class Context {
     return table === this.people.people.table;
   }
 
-  /** What a row of the table is called: `blog_post` of Django's app blog is a post. */
+  /**
+   * What a row of the table is called: `blog_post` of Django's app blog is a post. No two tables share a kind, or whoever may see the one
+   * could see the other: a second post is `hr_post` by its schema, and where that is taken too, `hr_post_2`.
+   */
   kindOf(table: Table): string {
     const known = this.kinds.get(tableKey(table));
     if (known !== undefined) return known;
-    const words = wordsOf(table.name);
-    const last = words.at(-1) ?? 'thing';
-    const isPlain = isContentWord(last) || COMMENT.has(last);
-    const isTaken = (kind: string): boolean => [...this.kinds.values()].includes(kind);
-    const kind = isPlain && !isTaken(last) ? last : words.join('_');
-    const safe = kind.replace(/^[^a-z]+/, '').slice(0, 40) || 'thing';
-    this.kinds.set(tableKey(table), safe);
-    return safe;
+    const named = wordsOf(table.name);
+    const words = named.length > 0 ? named : ['thing'];
+    const last = words.at(-1) ?? '';
+    const full = [...wordsOf(table.schema), ...words];
+    const wanted = [isContentWord(last) || COMMENT.has(last) ? [last] : words, words, full].map(kindFrom);
+    const taken = new Set(this.kinds.values());
+    let kind = wanted.find((name) => !taken.has(name));
+    for (let n = 2; kind === undefined; n += 1) {
+      const numbered = `${kindFrom(full)}_${String(n)}`;
+      if (!taken.has(numbered)) kind = numbered;
+    }
+    this.kinds.set(tableKey(table), kind);
+    return kind;
   }
 
   /** The table that was called so; null when none was. */
@@ -239,6 +247,12 @@ function ownerQuery(reference: Reference, owner: Owner): string {
     return join;
   });
   return `select ${value} from ${tableText(reference.table)} t${joins.join('')} where ${where}`;
+}
+
+/** Of at most 40 letters, so that a number fits behind it: config/fields.ts takes 48. */
+function kindFrom(words: readonly string[]): string {
+  const kind = words.join('_').replace(/^[^a-z]+/, '');
+  return kind.slice(0, 40) || 'thing';
 }
 
 /** `likeable_type` with `likeable_id`; or Django's `content_type_id` with `object_id`. */

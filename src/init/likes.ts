@@ -147,31 +147,18 @@ function voteCondition(
   questions: string[],
 ): Because<string> | null {
   if (vote.kind === 'every') return null;
-  if (vote.kind === 'when' && !vote.assumed) return { value: vote.sql, reason: vote.reason };
-  const name = sqlName(vote.column.name);
-  const id = `${tableText(table)}.${vote.column.name}`;
+  if (vote.kind === 'when') return { value: vote.sql, reason: vote.reason };
+  const { column, readings, fallback } = vote;
+  const id = `${tableText(table)}.${column.name}`;
   questions.push(id);
-  const isText = vote.column.category !== 'N';
-  const choices = [
-    ...(isText
-      ? [{ id: 'like', text: `only like: ${name} = 'like'` }]
-      : [
-          { id: 'positive', text: `1 is for it: ${name} > 0` },
-          { id: 'zero', text: `0 is for it: ${name} = 0` },
-        ]),
-    { id: 'every', text: 'every value is: it only says which kind of reaction' },
-  ];
-  const fallback = vote.kind === 'when' ? 'positive' : 'every';
   const answer = ctx.ask({
     id,
     text: `Which values of ${id} speak for the thing? Nothing in the schema says.`,
-    choices,
+    choices: readings.map(({ id: choice, text }) => ({ id: choice, text })),
     fallback,
   });
-  const reason = vote.kind === 'when' ? vote.reason : 'see the question';
-  if (answer === 'every') return null;
-  if (isText) return { value: `${name} = 'like'`, reason: 'as answered' };
-  return { value: answer === 'zero' ? `${name} = 0` : `${name} > 0`, reason };
+  const sql = readings.find(({ id: choice }) => choice === answer)?.sql ?? null;
+  return sql === null ? null : { value: sql, reason: answer === fallback ? 'see the question' : 'as answered' };
 }
 
 /** Of several people in a row the one who does it. */

@@ -5,7 +5,7 @@ import { every, statusOf } from './conditions.js';
 import { polymorphicOf, type Context } from './context.js';
 import type { Direction } from './directions.js';
 import { spellings } from './likes.js';
-import { nothing, pair, type FoundPairs, type Parts, type Verb } from './pair-drafts.js';
+import { isUnnameable, nothing, pair, unnameable, type FoundPairs, type Parts, type Verb } from './pair-drafts.js';
 import { personSpec, type PersonColumn } from './people.js';
 import { wordsOf } from './words.js';
 
@@ -119,6 +119,7 @@ function followOfPeople(ctx: Context, table: Table, person: PersonColumn): Found
 function threadMute(ctx: Context, table: Table, verb: Verb, person: PersonColumn): FoundPairs | null {
   const [thing] = ctx.thingsOf(table);
   if (verb !== 'mute' || thing === undefined) return null;
+  if (isUnnameable(ctx, table, 'threadMutes', [person])) return unnameable;
   return {
     sources: [],
     pairs: [

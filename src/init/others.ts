@@ -115,7 +115,7 @@ export function recogniseApplications(ctx: Context, table: Table): Found | null 
   const base = {
     table,
     key,
-    object: { value: { kind: 'job', id: job.column.name }, reason: `leads to ${tableText(job.table)}` },
+    object: { value: { kind: ctx.kindOf(job.table), id: job.column.name }, reason: `leads to ${tableText(job.table)}` },
     subject: id === null ? null : { value: { kind: 'application', id }, reason: 'the application itself' },
     channels: null,
     counter: null,
@@ -132,44 +132,64 @@ export function recogniseApplications(ctx: Context, table: Table): Found | null 
     when: liveCondition(table),
     questions: recipient?.questions ?? [],
   };
-  const answered = answeredOf(ctx, table);
-  const sources = recipient === null ? [] : [received];
-  if (answered === null) return { sources, ignored: sources.length === 0 ? 'nobody is found whose the job is' : null };
-  const updated: SourceDraft = {
+  const answered = answeredOf(ctx, table).map(({ when, questions, reading }): SourceDraft => ({
     ...base,
-    name: ctx.uniqueName('job_application'),
+    name: ctx.uniqueName('job_application', reading === null ? null : tableText(table)),
     type: 'job_application',
     reason: 'the application is answered: who applied is told',
     actor: null,
     recipient: { value: personSpec(applicant), reason: applicant.reason },
-    when: every(answered.when, liveCondition(table)),
-    questions: answered.questions,
-  };
-  return { sources: [...sources, updated], ignored: null };
+    when: every(when, liveCondition(table)),
+    questions,
+    reading,
+  }));
+  const sources = [...(recipient === null ? [] : [received]), ...answered];
+  return { sources, ignored: sources.length === 0 ? 'nobody is found whose the job is' : null };
 }
 
-/** While an application has any other state than its first. */
-function answeredOf(ctx: Context, table: Table): { when: Because<string>; questions: string[] } | null {
+type Answered = Pick<SourceDraft, 'when' | 'questions' | 'reading'>;
+
+/** While an application has any other state than its first; a reading for each that could be the first, where nothing says which is. */
+function answeredOf(ctx: Context, table: Table): Answered[] {
   const column = table.columns.find(({ name }) => /(?:^|_)(?:status|state|stage)$/i.test(name));
-  if (column === undefined) return null;
+  if (column === undefined) return [];
   const name = sqlName(column.name);
+  const literal = (value: string): string => (column.integer ? value : quoted(value));
+  const values = valuesOf(table, column);
   const initial =
     defaultText(column) ??
-    [...meaningsOf(column)].find(([word]) => FIRST.test(word))?.[1] ??
-    valuesOf(table, column)?.find((value) => FIRST.test(value));
+    (column.labels === null ? [...meaningsOf(column)].find(([word]) => FIRST.test(word))?.[1] : undefined) ??
+    values?.find((value) => FIRST.test(value));
   if (initial !== undefined) {
-    const value = column.integer ? initial : quoted(initial);
-    return { when: { value: `${name} <> ${value}`, reason: `any but the first, which is ${initial}` }, questions: [] };
+    const when = { value: `${name} <> ${literal(initial)}`, reason: `any but the first, which is ${initial}` };
+    return [{ when, questions: [], reading: null }];
   }
   const id = `${tableText(table)}.${column.name}`;
-  ctx.ask({
+  const text = `Which value has ${id} before an application is answered? Nothing in the schema says.`;
+  if (values === null && (column.integer || column.category === 'S')) {
+    ctx.ask({ id, text, choices: [], fallback: 'pending' });
+    const when = { value: `${name} <> ${column.integer ? '0' : quoted('pending')}`, reason: 'see the question' };
+    return [{ when, questions: [id], reading: null }];
+  }
+  const readings =
+    values?.map((value) => [value, `${name} <> ${literal(value)}`] as const) ??
+    (column.category === 'B'
+      ? ([
+          ['false', `${name} is true`],
+          ['null', `${name} is not null`],
+        ] as const)
+      : []);
+  const answer = ctx.ask({
     id,
-    text: `Which value has ${id} before an application is answered? Nothing in the schema says.`,
-    choices: [],
-    fallback: 'pending',
+    text,
+    choices: readings.map(([choice, sql]) => ({ id: choice, text: `${choice}; answered while ${sql}` })),
+    fallback: readings.length === 0 ? 'none' : null,
   });
-  return {
-    when: { value: column.integer ? `${name} <> 0` : `${name} <> 'pending'`, reason: 'see the question' },
-    questions: [id],
-  };
+  return readings
+    .filter(([choice]) => answer === null || choice === answer)
+    .map(([choice, sql]) => ({
+      when: { value: sql, reason: answer === null ? 'one reading' : 'as answered' },
+      questions: [id],
+      reading: answer === null ? { question: id, choice } : null,
+    }));
 }

@@ -6,7 +6,7 @@ import type { Context } from './context.js';
 import type { Direction } from './directions.js';
 import type { Because, PairDraft, SourceDraft } from './draft.js';
 import type { Found } from './likes.js';
-import { personSpec } from './people.js';
+import { personSpec, type PersonColumn } from './people.js';
 
 export interface FoundPairs extends Found {
   readonly pairs: readonly PairDraft[];
@@ -62,6 +62,30 @@ function refusedCondition(table: Table): Because<string> | null {
     ? null
     : { value: `${sqlName(column.name)} is not true`, reason: 'a boolean that takes it back, by its name' };
 }
+
+/**
+ * Whether a person can't be named in the section: it takes columns that hold people's ids, and no path. With a profile's id in the place of
+ * its user's somebody else would be blocked, so it is asked about, and nothing is written.
+ */
+export function isUnnameable(
+  ctx: Context,
+  table: Table,
+  section: PairDraft['section'],
+  people: readonly PersonColumn[],
+): boolean {
+  const over = people.filter(({ hops }) => hops.length > 0);
+  if (over.length === 0) return false;
+  const columns = over.map(({ column }) => sqlName(column.name)).join(' and ');
+  ctx.ask({
+    id: `${tableText(table)}.people`,
+    text: `${section} takes columns that hold ids of ${tableText(ctx.people.people.table)}, and in ${tableText(table)} ${columns} (${over[0]?.reason ?? ''}) ${over.length === 1 ? 'does' : 'do'} not. Nothing is heeded of it until it has such columns: add them (a trigger can fill them) and write ${section}.`,
+    choices: [],
+    fallback: 'nothing',
+  });
+  return true;
+}
+
+export const unnameable = nothing('it names people over another table: see the question');
 
 /** `kind`: what tells these rows from other relations in the same table. */
 export function section(

@@ -7,7 +7,16 @@ import { directionOf, type Direction } from './directions.js';
 import type { Because, PairDraft, SourceDraft } from './draft.js';
 import type { Found } from './likes.js';
 import { onePerson } from './one-person.js';
-import { nothing, pair, section, type FoundPairs, type Parts, type Verb } from './pair-drafts.js';
+import {
+  isUnnameable,
+  nothing,
+  pair,
+  section,
+  unnameable,
+  type FoundPairs,
+  type Parts,
+  type Verb,
+} from './pair-drafts.js';
 import type { PersonColumn } from './people.js';
 import { BLOCK, FOLLOW, has, LIKE, MESSAGE, MUTE, NOISE, REQUEST, wordsOf } from './words.js';
 
@@ -23,6 +32,7 @@ export function recognisePairs(ctx: Context, table: Table): FoundPairs | null {
 
   const kinds = kindsOf(table);
   if (kinds !== null) return byKind(ctx, table, people, words, kinds);
+  if ((verb === 'block' || verb === 'mute') && isUnnameable(ctx, table, `${verb}s`, people)) return unnameable;
   if (isVague(words) && directionOf(people, words) === null)
     return nothing('two people, but nothing says what their relation is');
   return withDirection(ctx, table, people, verb, (direction, reading, questions) =>
@@ -163,29 +173,19 @@ function withStatus(parts: Parts, verb: Verb, status: Status | null): SourceDraf
 function askStatus(parts: Parts, verb: Verb, column: Column): Found {
   const { ctx, table } = parts;
   const id = `${tableText(table)}.${column.name}`;
-  const name = sqlName(column.name);
-  const [one = 'pending', other = 'accepted'] = valuesOf(table, column) ?? [];
-  const readings = column.integer
-    ? [
-        ['0-1', `${name} = 0`, `${name} = 1`],
-        ['1-2', `${name} = 1`, `${name} = 2`],
-      ]
-    : [
-        [one, `${name} = ${quoted(one)}`, `${name} = ${quoted(other)}`],
-        [other, `${name} = ${quoted(other)}`, `${name} = ${quoted(one)}`],
-      ];
+  const readings = statesOf(table, column);
   const answer = ctx.ask({
     id,
     text: `What do the values of ${id} mean? Nothing in the schema says which is waiting and which accepted.`,
-    choices: readings.map(([choice = '', pending = '', accepted = '']) => ({
+    choices: readings.map(([choice, pending, accepted]) => ({
       id: choice,
       text: `waiting: ${pending}, accepted: ${accepted}`,
     })),
-    fallback: null,
+    fallback: readings.length === 0 ? 'none' : null,
   });
   const sources = readings
     .filter(([choice]) => answer === null || choice === answer)
-    .flatMap(([choice = '', pending = '', accepted = '']) => {
+    .flatMap(([choice, pending, accepted]) => {
       const status: Status = {
         column,
         pending,
@@ -204,6 +204,30 @@ function askStatus(parts: Parts, verb: Verb, column: Column): Found {
       );
     });
   return { sources, ignored: null };
+}
+
+/** What the values of the column could mean, in SQL that its type takes; none where nothing is known of them. */
+function statesOf(
+  table: Table,
+  column: Column,
+): readonly (readonly [choice: string, pending: string, accepted: string])[] {
+  const name = sqlName(column.name);
+  if (column.integer)
+    return [
+      ['0-1', `${name} = 0`, `${name} = 1`],
+      ['1-2', `${name} = 1`, `${name} = 2`],
+    ];
+  if (column.category === 'B')
+    return [
+      ['true', `${name} is not true`, `${name} is true`],
+      ['false', `${name} is true`, `${name} is not true`],
+    ];
+  const [one, other] = valuesOf(table, column) ?? (column.category === 'S' ? ['pending', 'accepted'] : []);
+  if (one === undefined || other === undefined) return [];
+  return [
+    [one, `${name} = ${quoted(one)}`, `${name} = ${quoted(other)}`],
+    [other, `${name} = ${quoted(other)}`, `${name} = ${quoted(one)}`],
+  ];
 }
 
 /** A column that says which relation a row is: `type in ('follow', 'block')`. */
@@ -250,9 +274,8 @@ function byKind(
         sources.push(pair(parts, 'follow', direction, when, `${column.name} says so`));
       if (verb === 'request' || kind === 'requested' || kind === 'pending')
         sources.push(pair(parts, 'friend_request', direction, when, `${column.name} says so`));
-      if (verb === 'block' || verb === 'mute') {
+      if ((verb === 'block' || verb === 'mute') && !isUnnameable(ctx, table, `${verb}s`, people))
         pairs.push(section(ctx, table, verb, direction, reading, questions, when));
-      }
     }
     return {
       sources,

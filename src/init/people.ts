@@ -3,7 +3,7 @@
 import type { TableName } from '../postgres.js';
 import { areAlike, columnOf, sqlName, tableText, type Column, type Database, type Table } from './database.js';
 import type { Because, Hop, PeopleDraft } from './draft.js';
-import type { Reference, References } from './references.js';
+import { stemOf, type Reference, type References } from './references.js';
 import { has, NOISE, wordsOf } from './words.js';
 
 /** A column that leads to a person. */
@@ -26,12 +26,15 @@ const CREDENTIALS =
 const PERSONAL =
   /^(?:e_?mail|user_?name|login|handle|nick_?name|screen_?name|(?:encrypted_|hashed_)?password(?:_?(?:hash|digest))?|full_?name|display_?name|first_?name|user_?id)$/i;
 
+const CALLED_USER = 32;
+
 /** Points for the name of a table: how sure it is that its rows are the people of the application. */
 const NAMES: readonly (readonly [RegExp, number])[] = [
   [/^(?:auth )?user$/, 50],
   [/^account$/, 40],
   [/^(?:member|person|user account|actor)$/, 35],
-  [/ user$/, 32],
+  // `accounts_customuser` of Django, too.
+  [/user$/, CALLED_USER],
   [/^(?:profile|user profile|author|player|customer)$/, 25],
   [/ (?:member|person|profile|account|author)$/, 15],
 ];
@@ -40,7 +43,9 @@ const NAMES: readonly (readonly [RegExp, number])[] = [
 export function peopleCandidates(database: Database, references: References): Table[] {
   const points = (table: Table): number => {
     const words = wordsOf(table.name);
-    const name = NAMES.find(([pattern]) => pattern.test(words.join(' ')))?.[1] ?? 0;
+    const name =
+      NAMES.find(([pattern]) => pattern.test(words.join(' ')))?.[1] ??
+      (isCalledUser(table, references) ? CALLED_USER : 0);
     // An account may be a customer of many users: it is a person where it has what only a person has.
     if (
       /^(?:account|customer|member|actor|author)$/.test(words.at(-1) ?? '') &&
@@ -55,7 +60,7 @@ export function peopleCandidates(database: Database, references: References): Ta
     return (
       name +
       5 * Math.min(credentials, 4) +
-      3 * Math.min(references.countTo(table), 10) -
+      3 * Math.min(references.to(table).length, 10) -
       (table.schema === 'public' ? 0 : 1)
     );
   };
@@ -64,6 +69,11 @@ export function peopleCandidates(database: Database, references: References): Ta
     .filter((item) => item.points > 0)
     .sort((a, b) => b.points - a.points)
     .map((item) => item.table);
+}
+
+/** Whatever the table's own name, in whatever language: a `user_id` of another table leads there. */
+function isCalledUser(table: Table, references: References): boolean {
+  return references.to(table).some(({ column, by }) => by === 'foreign key' && stemOf(column.name)?.at(-1) === 'user');
 }
 
 /** The candidate that this one belongs to: `profiles.user_id` → users, `users.account_id` → accounts. */

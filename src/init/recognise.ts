@@ -8,17 +8,18 @@
 
 import { tableKey } from '../capture/catalog.js';
 import { channelOf } from './access.js';
+import { choosePeople } from './choose-people.js';
 import { recogniseComments, recognisePosts } from './comments.js';
 import { creationTime } from './conditions.js';
 import { Context } from './context.js';
 import { tableText, type Database, type Table } from './database.js';
-import type { ChannelDraft, Draft, PairDraft, Question, SourceDraft } from './draft.js';
+import type { ChannelDraft, Draft, PairDraft, SourceDraft } from './draft.js';
 import { recogniseLikes, type Found } from './likes.js';
 import { recogniseMessages } from './messages.js';
 import { recogniseMentionLists } from './mention-lists.js';
 import { recogniseApplications, recogniseMentions } from './others.js';
 import { recognisePairs } from './pairs.js';
-import { belongsTo, describePeople, idOf, peopleCandidates, PeopleFinder } from './people.js';
+import { describePeople, PeopleFinder } from './people.js';
 import { References } from './references.js';
 import { BLOCK, COMMENT, FOLLOW, has, LIKE, MENTION, MESSAGE, MUTE, NOISE, wordsOf } from './words.js';
 
@@ -44,17 +45,11 @@ const FRAMEWORKS: readonly (readonly [table: string, name: string])[] = [
 export function recognise(database: Database, answers: Answers = new Map()): Draft {
   const framework = FRAMEWORKS.find(([name]) => database.tables.some((table) => table.name === name))?.[1] ?? null;
   const references = new References(database);
-  const candidates = peopleCandidates(database, references);
-  const found = choosePeople(candidates, references, answers);
+  const found = choosePeople(database, references, answers);
   const nothing = { framework, people: null, pairs: [], sources: [], channels: [], ignored: [], notes: [] };
-  if (found === null) return { ...nothing, questions: [noPeople] };
-  const ctx = new Context(
-    database,
-    references,
-    new PeopleFinder(found.people, candidates, references),
-    framework,
-    answers,
-  );
+  if (found.people === null) return { ...nothing, questions: found.questions };
+  const people = new PeopleFinder(found.people, found.candidates, references);
+  const ctx = new Context(database, references, people, framework, answers);
   ctx.questions.push(...found.questions);
 
   const result: Result = { sources: [], pairs: [], channels: [], ignored: [] };
@@ -82,14 +77,6 @@ function withTime(ctx: Context, source: SourceDraft): SourceDraft {
   const table = ctx.database.byKey.get(tableKey(source.table));
   return { ...source, time: table === undefined ? null : creationTime(table) };
 }
-
-const noPeople: Question = {
-  id: 'people',
-  text: 'Which table holds people? None looks like it, so nothing could be recognised. Name it under people and write the sources (docs/configuration.md).',
-  choices: [],
-  fallback: 'none',
-  answer: null,
-};
 
 interface Result {
   sources: SourceDraft[];
@@ -153,65 +140,6 @@ function unnamed(ctx: Context, table: Table, result: Result): void {
 
 function channelKinds(source: SourceDraft): string[] {
   return source.channels?.value.flatMap((channel) => channel.split(':')[0] ?? []) ?? [];
-}
-
-function choosePeople(
-  candidates: readonly Table[],
-  references: References,
-  answers: Answers,
-): { people: { table: Table; id: string }; reason: string; questions: Question[] } | null {
-  const [best] = candidates;
-  if (best === undefined) return null;
-  // A profile of a user, a login of an account: either could be whose id the tokens hold.
-  const chain = [best];
-  for (
-    let next = belongsTo(best, candidates, references);
-    next !== null && chain.length < 4;
-    next = belongsTo(next.table, candidates, references)
-  ) {
-    if (chain.includes(next.table)) break;
-    chain.push(next.table);
-  }
-  const below = candidates.filter(
-    (table) =>
-      !chain.includes(table) &&
-      belongsTo(table, [best], references) !== null &&
-      (references.countTo(table) > 0 || table.columns.some(({ name }) => /password/i.test(name))),
-  );
-  const twins = candidates.filter((table) => table !== best && table.name === best.name);
-  const choices = [...new Set([...chain.reverse(), ...below, ...twins])];
-  const shared = choices.every((table) => table === choices[0] || hasSharedKey(table, references));
-  const first = twins.length > 0 ? best : (choices[0] ?? best);
-  const named = shared
-    ? (choices.find((table) => describePeople({ table, id: 'id' }, '').name !== null) ?? first)
-    : first;
-  const questions: Question[] = [];
-  let chosen = named;
-  if (!shared && choices.length > 1) {
-    const given = choices.find((table) => tableText(table) === answers.get('people'));
-    questions.push({
-      id: 'people',
-      text: `Whose id do your tokens hold (the \`sub\`)? ${choices.map(tableText).join(' and ')} look like people${choices.length === 2 ? ', both of them' : ''}.`,
-      choices: choices.map((table) => ({ id: tableText(table), text: `a row of ${tableText(table)}` })),
-      fallback: tableText(named),
-      answer: given === undefined ? null : tableText(given),
-    });
-    chosen = given ?? named;
-  }
-  const id = idOf(chosen);
-  if (id === null) return null;
-  const count = references.countTo(chosen);
-  return {
-    people: { table: chosen, id },
-    reason: `by its name and columns; ${String(count)} column${count === 1 ? '' : 's'} of other tables lead to it`,
-    questions,
-  };
-}
-
-/** The row's own id is the other's: one row for each, as Supabase's profiles. */
-function hasSharedKey(table: Table, references: References): boolean {
-  const id = idOf(table);
-  return id !== null && references.ofColumn(table, id)?.by === 'foreign key';
 }
 
 /** `blocks` and `mutes` take one table each; of several the first is written, and the others asked about. */

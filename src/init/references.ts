@@ -37,11 +37,11 @@ export class References {
     return this.of(table).find((reference) => reference.column.name === column) ?? null;
   }
 
-  /** How many columns of other tables refer to it. */
-  countTo(table: Table): number {
+  /** Of columns of other tables that refer to it. */
+  to(table: Table): readonly Reference[] {
     return this.database.tables
       .filter((other) => other !== table)
-      .reduce((sum, other) => sum + this.of(other).filter((reference) => reference.table === table).length, 0);
+      .flatMap((other) => this.of(other).filter((reference) => reference.table === table));
   }
 
   private find(table: Table, column: Column): Reference | null {

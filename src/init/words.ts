@@ -7,6 +7,8 @@
 export const LIKE = wordSet(
   'like favorite favourite fave fav reaction heart clap vote upvote star kudo kudos applause love thumb react',
 );
+/** Those of LIKE that can be against it. */
+export const VOTE = wordSet('vote thumb');
 export const REPOST = wordSet('repost boost reblog retweet reshare share renote');
 export const COMMENT = wordSet('comment reply answer');
 export const FOLLOW = wordSet(

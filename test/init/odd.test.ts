@@ -18,10 +18,13 @@ let database: TestDatabase;
 afterEach(() => database.drop());
 
 /** What init makes of a schema, as far as it goes: the config is parsed, the triggers are made, the relay's statement is planned. */
-async function through(schema: string): Promise<{ draft: Draft; text: string; config: Config }> {
+async function through(
+  schema: string,
+  answers: Readonly<Record<string, string>> = {},
+): Promise<{ draft: Draft; text: string; config: Config }> {
   database = await createTestDatabase({ prepare: schema });
   const client = await database.client();
-  const draft = recognise(await lookAt(client));
+  const draft = recognise(await lookAt(client), new Map(Object.entries(answers)));
   const text = writeConfig(draft, { secret: null, command: 'belfry init' });
   const config = parseConfig(text, { DATABASE_URL: database.url, JWT_SECRET: testSecret });
   await installCapture(client, config);
@@ -64,6 +67,63 @@ id"));
       { kind: 'column', column: 'user' },
     ]);
     expect(new Set(config.sources.map(({ name }) => name)).size).toBe(2);
+  });
+});
+
+describe('kinds', () => {
+  const kindsOf = (draft: Draft) => draft.sources.map(({ table, object }) => [table.schema, object?.value.kind]);
+
+  it('of two tables differ, whatever their names: who may see the one says nothing of the other', async () => {
+    const { draft, config } = await through(`
+      create table users (id int primary key, username text);
+      create schema blog;
+      create table blog.posts (id int primary key, user_id int references users);
+      create table blog.comments (id int primary key, user_id int references users, post_id int references blog.posts);
+      create schema hr;
+      create table hr.posts (id int primary key, user_id int references users, is_private boolean);
+      create table hr.comments (id int primary key, user_id int references users, post_id int references hr.posts);`);
+    expect(kindsOf(draft)).toEqual([
+      ['blog', 'post'],
+      ['hr', 'hr_post'],
+    ]);
+    expect(config.sources.map(({ counter }) => counter?.field)).toEqual(['comments_count', 'comments_count']);
+    expect(config.channels).toMatchObject({
+      post: { read: 'public' },
+      hr_post: { read: { sql: expect.stringContaining('is_private is not true') as string } },
+    });
+  });
+
+  it('of names that no kind can hold, or of which only the spelling differs, are told apart by numbers', async () => {
+    const { draft } = await through(`
+      create table users (id int primary key, username text);
+      create table "посты" (id int primary key, user_id int references users);
+      create table "видео" (id int primary key, user_id int references users);
+      create table post (id int primary key, user_id int references users);
+      create table posts (id int primary key, user_id int references users);
+      create table "Posts" (id int primary key, user_id int references users);
+      create table likes_1 (user_id int references users, thing_id int references "посты");
+      create table likes_2 (user_id int references users, thing_id int references "видео");
+      create table likes_3 (user_id int references users, post_id int references post);
+      create table likes_4 (user_id int references users, post_id int references posts);
+      create table likes_5 (user_id int references users, post_id int references "Posts");`);
+    const kinds = kindsOf(draft).map(([, kind]) => kind);
+    expect(kinds).toHaveLength(5);
+    expect(new Set(kinds).size).toBe(5);
+  });
+
+  it('of comments in two schemas are comments: seen by whoever sees what they are about', async () => {
+    const of = (schema: string) => `
+      create schema ${schema};
+      create table ${schema}.posts (id int primary key, user_id int references users, is_private boolean);
+      create table ${schema}.comments (id int primary key, user_id int references users, post_id int references ${schema}.posts);
+      create table ${schema}.likes (user_id int references users, comment_id int references ${schema}.comments);`;
+    const { config } = await through(
+      `create table users (id int primary key, username text); ${of('blog')} ${of('hr')}`,
+    );
+    expect(config.channels).toMatchObject({
+      comment: { read: { sql: expect.stringContaining('blog.posts where is_private is not true') as string } },
+      hr_comment: { read: { sql: expect.stringContaining('hr.posts where is_private is not true') as string } },
+    });
   });
 });
 
@@ -144,5 +204,91 @@ describe('a row that names several things is about the innermost', () => {
     expect(draft.questions.map(({ id }) => id)).toEqual(['public.likes.object']);
     expect(whenOf(config, 'post')).toEqual([null]);
     expect(whenOf(config, 'photo')).toEqual([]);
+  });
+});
+
+describe('votes against a thing', () => {
+  it('are told by a boolean, whatever it is called; by a text that nothing explains they are asked about', async () => {
+    const { draft } = await through(`
+      create table users (id int primary key, username text);
+      create table posts (id int primary key, user_id int references users);
+      create table votes (id int primary key, votable_type text, votable_id int, voter_type text, voter_id int, vote_flag boolean, vote_scope text, vote_weight int);
+      create table post_votes (user_id int references users, post_id int references posts, value boolean);
+      create table post_thumbs (user_id int references users, post_id int references posts, helpful boolean);
+      create table post_reactions (user_id int references users, post_id int references posts, direction text);
+      create table post_hearts (user_id int references users, post_id int references posts, is_deleted boolean);`);
+    const of = (name: string) => draft.sources.find(({ table }) => table.name === name);
+    expect(of('votes')?.when?.value).toBe(
+      `votable_type in ('Post', 'post', 'posts', 'App\\Models\\Post') and vote_flag is true`,
+    );
+    expect(of('post_votes')?.when?.value).toBe('value is true');
+    expect(of('post_thumbs')).toMatchObject({ when: null, questions: ['public.post_thumbs.helpful'] });
+    expect(of('post_reactions')).toMatchObject({
+      when: { value: "direction = 'up'" },
+      questions: ['public.post_reactions.direction'],
+    });
+    expect(of('post_hearts')?.when?.value).toBe('is_deleted is not true');
+    expect(
+      draft.questions.map(({ id, choices, fallback }) => [id, choices.map((choice) => choice.id), fallback]),
+    ).toEqual([
+      ['public.post_reactions.direction', ['up', 'upvote', 'like', 'every'], 'up'],
+      ['public.post_thumbs.helpful', ['true', 'false', 'every'], 'every'],
+    ]);
+  });
+});
+
+describe('states of which nothing says what they mean', () => {
+  const schema = (type: string) => `
+    create type stage as enum ('under_review', 'interviewing', 'rejected');
+    create type tie as enum ('maybe', 'yes');
+    create table users (id int primary key, username text);
+    create table jobs (id int primary key, user_id int references users);
+    create table applications (id int primary key, user_id int references users, job_id int references jobs, status ${type});
+    create table friendships (id int primary key, user_id int references users, friend_id int references users, status ${type});`;
+  const answered = ({ sources }: Config) => sources.filter(({ type }) => type !== 'application_received');
+  const chosen = (draft: Draft) =>
+    draft.questions.map(({ id, choices, fallback }) => [id, choices.map((choice) => choice.id), fallback]);
+  const [applications, friendships] = ['public.applications.status', 'public.friendships.status'];
+
+  it('are offered where they are known, and nothing is written meanwhile', async () => {
+    const { draft, config, text } = await through(schema('stage'));
+    expect(chosen(draft)).toEqual([
+      [applications, ['under_review', 'interviewing', 'rejected'], null],
+      [friendships, ['under_review', 'interviewing'], null],
+    ]);
+    expect(answered(config)).toEqual([]);
+    expect(text).toContain("#   when: status <> 'interviewing'");
+    await database.drop();
+    const second = await through(schema('stage'), { [applications]: 'interviewing', [friendships]: 'interviewing' });
+    expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
+      ['job_application', "status <> 'interviewing'"],
+      ['friend_request', "status = 'interviewing'"],
+      ['friend_accepted', "status = 'under_review'"],
+    ]);
+  });
+
+  it('are true and false of a boolean', async () => {
+    const { draft, config } = await through(schema('boolean'));
+    expect(chosen(draft)).toEqual([
+      [applications, ['false', 'null'], null],
+      [friendships, ['true', 'false'], null],
+    ]);
+    expect(answered(config)).toEqual([]);
+    await database.drop();
+    const second = await through(schema('boolean'), { [applications]: 'false', [friendships]: 'true' });
+    expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
+      ['job_application', 'status is true'],
+      ['friend_request', 'status is not true'],
+      ['friend_accepted', 'status is true'],
+    ]);
+  });
+
+  it.each(['jsonb', 'uuid', 'numeric'])('are for a person to write of a %s', async (type) => {
+    const { draft, config } = await through(schema(type));
+    expect(chosen(draft)).toEqual([
+      [applications, [], 'none'],
+      [friendships, [], 'none'],
+    ]);
+    expect(answered(config)).toEqual([]);
   });
 });
