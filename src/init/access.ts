@@ -1,9 +1,13 @@
-/** Who may watch the channel of a thing: no more than the columns of its table say that everybody may see. Pure. */
+/**
+ * Who may watch the channel of a thing, and which rows are told there: no more than the columns of their tables say that everybody may
+ * see. Pure.
+ */
 
-import { visibilityOf } from './conditions.js';
+import { tableKey } from '../capture/catalog.js';
+import { audienceOf, every, visibilityOf } from './conditions.js';
 import { polymorphicOf, type Context } from './context.js';
 import { sqlName, tableText, type Table } from './database.js';
-import type { ChannelDraft } from './draft.js';
+import type { ChannelDraft, SourceDraft } from './draft.js';
 import { wordsOf } from './words.js';
 
 /** Groups whose things are for their members, as opposed to a community that anybody reads. */
@@ -97,4 +101,40 @@ function conditionOf(ctx: Context, table: Table, depth: number): Condition {
   if (above.parts.length === 0) return { parts, columns, closed: above.closed };
   const inner = `${sqlName(whole.column.name)} in (select ${sqlName(whole.match)} from ${tableText(whole.table)} where ${above.parts.join(' and ')})`;
   return { parts: [...parts, inner], columns: [...columns, ...above.columns], closed: above.closed };
+}
+
+/**
+ * A private answer to a public post is not for those who watch the post: what only some may see notifies as before, and a source of its
+ * own tells the channel of the rest. Where the columns don't tell, nothing goes there until somebody has answered.
+ */
+export function shownToAll(ctx: Context, source: SourceDraft): SourceDraft[] {
+  const table = ctx.database.byKey.get(tableKey(source.table));
+  // Messages are told to who takes part in a conversation, whatever their own columns say.
+  if (table === undefined || source.channels === null || source.type === 'message') return [source];
+  const audience = audienceOf(table);
+  if (audience.kind === 'all') return [source];
+  const notifying: SourceDraft = { ...source, channels: null, counter: null, include: null };
+  if (audience.kind === 'some') {
+    const shown: SourceDraft = {
+      ...source,
+      name: ctx.uniqueName(`${source.name}_public`),
+      reason: 'what of it everybody may see goes to those who watch',
+      recipient: null,
+      when: every(source.when, { value: audience.sql, reason: 'meant for all, by the name' }),
+    };
+    return source.recipient === null ? [shown] : [notifying, shown];
+  }
+  const id = `${tableText(table)}.${audience.column.name}`;
+  const questions = [...source.questions, id];
+  const answer = ctx.ask({
+    id,
+    text: `Which rows of ${tableText(table)} may those see who watch what they are about? ${id} says, but not in words that could be read.`,
+    choices: [
+      { id: 'none', text: 'none of them is told in a channel; whoever is notified hears of them all the same' },
+      { id: 'all', text: 'all of them' },
+    ],
+    fallback: 'none',
+  });
+  if (answer === 'all') return [{ ...source, questions }];
+  return source.recipient === null ? [] : [{ ...notifying, questions }];
 }

@@ -24,8 +24,17 @@ export type Visibility =
   | { readonly kind: 'some'; readonly sql: string; readonly reason: string }
   | { readonly kind: 'unknown'; readonly column: Column };
 
-/** Which rows everybody may see, as far as columns of the table say. */
+/** Which rows everybody may see, as far as columns of the table say: those that count, and are meant for all. */
 export function visibilityOf(table: Table): Visibility {
+  const audience = audienceOf(table);
+  const live = liveCondition(table);
+  if (live === null || audience.kind === 'unknown') return audience;
+  const sql = audience.kind === 'all' ? live.value : `${audience.sql} and ${live.value}`;
+  return { kind: 'some', sql, reason: 'by these columns' };
+}
+
+/** Which rows are meant for all, whether they still count or not. */
+export function audienceOf(table: Table): Visibility {
   const parts: string[] = [];
   for (const column of table.columns) {
     const name = sqlName(column.name);
@@ -48,8 +57,6 @@ export function visibilityOf(table: Table): Visibility {
       if (published !== undefined) parts.push(`${name} = ${quoted(published)}`);
     }
   }
-  const live = liveCondition(table);
-  if (live !== null) parts.push(live.value);
   if (parts.length === 0) return { kind: 'all' };
   return { kind: 'some', sql: parts.join(' and '), reason: 'by these columns' };
 }
