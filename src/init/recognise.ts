@@ -61,7 +61,7 @@ export function recognise(database: Database, answers: Answers = new Map()): Dra
   for (const table of kindsFirst(database)) if (!ctx.isPeople(table)) recogniseTable(ctx, table, result);
   result.sources = oneFollow(ctx, result.sources).flatMap((source) => shownToAll(ctx, source));
   const pairs = onePerSection(ctx, result.pairs);
-  const kinds = [...new Set(result.sources.flatMap(channelKinds))];
+  const kinds = [...new Set([...result.sources.flatMap(channelKinds), ...result.channels.map(({ kind }) => kind)])];
   const channels = kinds.flatMap(
     (kind) => result.channels.find((channel) => channel.kind === kind) ?? channelOf(ctx, kind) ?? [],
   );
