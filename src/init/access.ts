@@ -4,10 +4,11 @@
  */
 
 import { tableKey } from '../capture/catalog.js';
-import { audienceOf, every, visibilityOf } from './conditions.js';
+import { audienceOf, every, visibilityOf, type Visibility } from './conditions.js';
 import { polymorphicOf, type Context } from './context.js';
 import { sqlName, tableText, type Table } from './database.js';
 import type { ChannelDraft, SourceDraft } from './draft.js';
+import type { Reference } from './references.js';
 import { wordsOf } from './words.js';
 
 /** Groups whose things are for their members, as opposed to a community that anybody reads. */
@@ -74,14 +75,6 @@ function conditionOf(ctx: Context, table: Table, depth: number): Condition {
       closed: `Who may watch a row of ${tableText(table)}? Its ${visibility.column.name} says, but not in words that could be read.`,
     };
   }
-  const group = ctx.references.of(table).find((reference) => CLOSED.test(wordsOf(reference.table.name).at(-1) ?? ''));
-  if (group !== undefined) {
-    return {
-      parts: [],
-      columns: [],
-      closed: `May everybody watch what is in a row of ${tableText(group.table)}, or only its members? ${tableText(table)}.${group.column.name} leads there.`,
-    };
-  }
   const parts = visibility.kind === 'some' ? [visibility.sql] : [];
   const columns = visibility.kind === 'some' ? [tableText(table)] : [];
   // A comment is seen by whoever sees what it is about.
@@ -96,12 +89,47 @@ function conditionOf(ctx: Context, table: Table, depth: number): Condition {
       closed: `Who may watch a row of ${tableText(table)}? Whoever may see what it is about, but that can be of several kinds.`,
     };
   }
-  if (whole === undefined) return { parts, columns, closed: null };
-  const above = conditionOf(ctx, whole.table, depth + 1);
+  const closed = hiddenBy(ctx, table, whole, 0);
+  if (whole === undefined) return { parts, columns, closed };
+  const found = conditionOf(ctx, whole.table, depth + 1);
+  const above = { ...found, closed: closed ?? found.closed };
   if (above.parts.length === 0) return { parts, columns, closed: above.closed };
   const inner = `${sqlName(whole.column.name)} in (select ${sqlName(whole.match)} from ${tableText(whole.table)} where ${above.parts.join(' and ')})`;
   return { parts: [...parts, inner], columns: [...columns, ...above.columns], closed: above.closed };
 }
+
+/** A photo of an album of a workspace: what is further away is not asked about. */
+const MAX_CONTAINERS = 2;
+
+/** The question, where a row is in something, or is somebody's, that not everybody may see. `whole` has been looked at. */
+function hiddenBy(ctx: Context, table: Table, whole: Reference | undefined, depth: number): string | null {
+  const people = ctx.people.columnsOf(table);
+  if (people.length > 0 && accountsOf(ctx.people.people.table).kind !== 'all') return hiddenPeople(ctx, table);
+  for (const reference of ctx.references.of(table)) {
+    const above = reference.table;
+    if (reference === whole || above === table || ctx.isPeople(above)) continue;
+    const name = tableText(above);
+    const leads = `${tableText(table)}.${reference.column.name} leads there.`;
+    if (people.some(({ column }) => column === reference.column)) {
+      if (accountsOf(above).kind !== 'all') return hiddenPeople(ctx, table, above);
+      continue;
+    }
+    if (CLOSED.test(wordsOf(above.name).at(-1) ?? ''))
+      return `May everybody watch what is in a row of ${name}, or only its members? ${leads}`;
+    if (audienceOf(above).kind !== 'all')
+      return `May everybody watch what is in a row of ${name}, of which some are not for all? ${leads}`;
+    const further = depth + 1 < MAX_CONTAINERS ? hiddenBy(ctx, above, undefined, depth + 1) : null;
+    if (further !== null) return further;
+  }
+  return null;
+}
+
+const hiddenPeople = (ctx: Context, table: Table, people = ctx.people.people.table): string =>
+  `May everybody watch a row of ${tableText(table)}, whosever it is? Not all people of ${tableText(people)} show to everybody what is theirs.`;
+
+/** Accounts that everybody may see. Their status says whether they may come in, not who sees them. */
+const accountsOf = (people: Table): Visibility =>
+  audienceOf({ ...people, columns: people.columns.filter(({ name }) => !/^(?:status|state)$/i.test(name)) });
 
 /**
  * A private answer to a public post is not for those who watch the post: what only some may see notifies as before, and a source of its

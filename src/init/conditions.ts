@@ -53,12 +53,30 @@ export function audienceOf(table: Table): Visibility {
     } else if (column.category === 'D' && /^publishedat$/.test(plain)) {
       parts.push(`${name} <= now()`);
     } else if (/^(?:status|state)$/.test(plain)) {
-      const published = valuesOf(table, column)?.find((value) => /^(?:published|public)$/i.test(value));
-      if (published !== undefined) parts.push(`${name} = ${quoted(published)}`);
+      const shown = shownValue(table, column);
+      if (shown === null) return { kind: 'unknown', column };
+      if (shown !== 'every') parts.push(`${name} = ${shown}`);
     }
   }
   if (parts.length === 0) return { kind: 'all' };
   return { kind: 'some', sql: parts.join(' and '), reason: 'by these columns' };
+}
+
+const SHOWN = /^(?:published|public|approved)$/i;
+const HIDDEN = /draft|privat|hid|unpublish|unlist|pend|schedul|review|moderat|archiv|delet|remov|reject|spam|trash/i;
+
+/** The value of a status that shows a row to all, as SQL; null where none does that some have to, or nothing says what they mean. */
+function shownValue(table: Table, column: Column): string | null {
+  if (column.integer) {
+    const meanings = [...meaningsOf(column)];
+    const shown = meanings.find(([word]) => SHOWN.test(word))?.[1];
+    return shown ?? (meanings.length > 0 && !meanings.some(([word]) => HIDDEN.test(word)) ? 'every' : null);
+  }
+  const initial = defaultText(column) ?? '';
+  const values = valuesOf(table, column) ?? (SHOWN.test(initial) ? [initial] : null);
+  const shown = values?.find((value) => SHOWN.test(value));
+  if (shown !== undefined) return quoted(shown);
+  return values !== null && !values.some((value) => HIDDEN.test(value)) ? 'every' : null;
 }
 
 function openValue(table: Table, column: Column): string | null {

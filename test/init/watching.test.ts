@@ -50,3 +50,61 @@ describe('a comment that only some may see', () => {
     expect(partsOf(answered.config).told).toMatchObject([{ name: 'post_comment', notifies: true }]);
   });
 });
+
+describe('a thing that what it is in may hide', () => {
+  const photos = (users: string, albums: string) => `
+    create table users (id int primary key, username text ${users});
+    create table albums (id int primary key, user_id int references users ${albums});
+    create table photos (id int primary key, user_id int references users, album_id int references albums);
+    create table photo_comments (id int primary key, photo_id int references photos, user_id int references users, body text);`;
+
+  it.each([
+    ['a private album', photos('', ', is_private boolean'), /public\.photos\.album_id leads there/],
+    ['a private account', photos(', is_private boolean', ''), /public\.users/],
+    [
+      'an album of a workspace',
+      `create table workspaces (id int primary key); ${photos('', ', workspace_id int references workspaces')}`,
+      /public\.workspaces/,
+    ],
+    [
+      'a post in a private community',
+      `${things} create table communities (id int primary key, visibility text);
+       alter table posts add column community_id int references communities;
+       create table likes (user_id int references users, post_id int references posts);`,
+      /public\.communities/,
+    ],
+    [
+      'a post with a status that cannot be read',
+      `${things} alter table posts add column status int; create table likes (user_id int references users, post_id int references posts);`,
+      /its status/i,
+    ],
+    [
+      'a post with a status that hides, and none that shows',
+      `${things} alter table posts add column status text check (status in ('draft', 'live')); create table likes (user_id int references users, post_id int references posts);`,
+      /its status/i,
+    ],
+  ])('%s: asked, and closed until it is answered', async (_, schema, text) => {
+    const { draft } = await through(schema);
+    const [channel] = draft.channels;
+    const id = `channels.${channel?.kind ?? ''}`;
+    expect(channel).toMatchObject({ read: { value: 'none' }, questions: [id] });
+    expect(draft.questions).toMatchObject([{ id, text: expect.stringMatching(text) as string, fallback: 'none' }]);
+    const answered = await through(schema, { [id]: 'public' });
+    expect(answered.draft.channels).toMatchObject([{ read: { value: 'public' } }]);
+  });
+
+  it.each([
+    [
+      'an album and an account that hide nothing',
+      photos(', status text, deleted_at timestamptz', ', deleted_at timestamptz'),
+    ],
+    [
+      'a status that hides nothing',
+      `${things} alter table posts add column status text check (status in ('open', 'solved')); create table likes (user_id int references users, post_id int references posts);`,
+    ],
+  ])('%s: everybody may watch', async (_, schema) => {
+    const { draft } = await through(schema);
+    expect(draft.questions).toEqual([]);
+    expect(draft.channels).toMatchObject([{ read: { value: 'public' } }]);
+  });
+});
