@@ -233,6 +233,17 @@ function valueVote(table: Table, column: Column): Vote | null {
   return { kind: 'when', sql, reason: `of ${values.join(', ')}`, assumed: false, column };
 }
 
+/** What a column of a row holds: `is null`, `in ('Post', 'post')`. */
+export interface ColumnTest {
+  readonly column: string;
+  readonly test: string;
+}
+
+/** All of them, as SQL over the row; `nameOf` says otherwise how a column is named. */
+export function allOf(tests: readonly ColumnTest[], nameOf: (column: string) => string = sqlName): string {
+  return tests.map(({ column, test }) => `${nameOf(column)} ${test}`).join(' and ');
+}
+
 /** Parts joined with and; null for none. */
 export function every(...parts: readonly (Because<string> | null)[]): Because<string> | null {
   const known = parts.filter((part) => part !== null);
