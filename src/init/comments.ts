@@ -1,7 +1,7 @@
 /** Comments, replies and answers: in a table of their own, or as posts that refer to posts, which reposts may do too. Pure. */
 
 import { isParameter, sqlName, tableText, type Column, type Table } from './database.js';
-import { every, liveCondition } from './conditions.js';
+import { allOf, every, liveCondition, type ColumnTest } from './conditions.js';
 import { polymorphicOf, type Context } from './context.js';
 import type { Because, PersonSpec, SourceDraft } from './draft.js';
 import { targetsOf, type Found } from './likes.js';
@@ -27,7 +27,8 @@ export function recogniseComments(ctx: Context, table: Table): Found | null {
 
   const polymorphic = polymorphicOf(table);
   if (polymorphic !== null) {
-    const sources = targetsOf(ctx, table, polymorphic).map((target) =>
+    const targets = targetsOf(ctx, table, polymorphic);
+    const sources = targets.map((target) =>
       draft(parts, {
         kind: target.kind,
         id: polymorphic.id.name,
@@ -37,14 +38,14 @@ export function recogniseComments(ctx: Context, table: Table): Found | null {
         questions: target.questions,
       }),
     );
-    return { sources: [...sources, ...repliesOf(parts, null)], ignored: null };
+    return { sources: [...sources, ...repliesOf(parts, targets)], ignored: null };
   }
   const things = ctx.thingsOf(table).filter(({ table: thing }) => !CONTAINERS.test(wordsOf(thing.name).at(-1) ?? ''));
   const content = things.filter(({ table: thing }) => isThing(thing) && ctx.ownerOf(thing) !== null);
   const of = content.length > 0 ? content : things.filter(({ table: thing }) => ctx.ownerOf(thing) !== null);
   const wanted = severalThings(ctx, table, of);
   if (wanted.length === 0) {
-    const replies = repliesOf(parts, null);
+    const replies = repliesOf(parts, []);
     return replies.length > 0
       ? { sources: replies, ignored: null }
       : { sources: [], ignored: 'nobody is found whose the thing commented on is' };
@@ -62,11 +63,8 @@ export function recogniseComments(ctx: Context, table: Table): Found | null {
       questions: [...questions, ...(recipient?.questions ?? [])],
     });
   });
-  const [first] = wanted;
-  return {
-    sources: [...sources, ...repliesOf(parts, wanted.length === 1 && first !== undefined ? first.reference : null)],
-    ignored: null,
-  };
+  const wholes = wanted.map(({ reference, tests }) => ({ recipient: ctx.ownerBehind(reference), tests }));
+  return { sources: [...sources, ...repliesOf(parts, wholes)], ignored: null };
 }
 
 const isThing = (table: Table): boolean => {
@@ -134,22 +132,24 @@ export function includedOf(table: Table, writer: PersonColumn, id: string | null
   return [id, text?.name ?? null, writer.column.name].filter((name) => name !== null);
 }
 
-/**
- * A comment on a comment: its author hears of it too, but not twice: whose the thing is has the other source already. `on` is what
- * the table's comments are about, where that is one thing.
- */
-function repliesOf(parts: Parts, on: Reference | null): SourceDraft[] {
+/** What a comment is about, while the tests hold: whoever owns it hears of the comment already. */
+interface Whole {
+  readonly recipient: Because<PersonSpec> | null;
+  readonly tests: readonly ColumnTest[];
+}
+
+/** A comment on a comment: its author hears of it too, but not twice. */
+function repliesOf(parts: Parts, wholes: readonly Whole[]): SourceDraft[] {
   const { ctx, table, writer } = parts;
   const parent = parentOf(ctx, table);
   if (parent === null) return pathReplies(parts);
   const owner = ctx.ownerOf(table);
   if (owner === null) return [];
   const behind = ctx.ownerBehind(parent);
-  const thing = on === null ? null : ctx.ownerBehind(on);
-  const author = queryOf(behind?.value ?? null);
-  const other = queryOf(thing?.value ?? null);
-  const recipient: PersonSpec | null =
-    author !== null && other !== null ? { query: `${author} except ${other}` } : (behind?.value ?? null);
+  const author = queryOf(behind?.value ?? null, []);
+  const told = wholes.flatMap(({ recipient, tests }) => queryOf(recipient?.value ?? null, tests) ?? []);
+  const isLess = author !== null && told.length > 0;
+  const recipient = isLess ? { query: [author, ...told].join(' except ') } : (behind?.value ?? null);
   const kind = ctx.kindOf(table);
   return [
     {
@@ -166,10 +166,9 @@ function repliesOf(parts: Parts, on: Reference | null): SourceDraft[] {
           ? null
           : {
               value: recipient,
-              reason:
-                other === null
-                  ? (behind?.reason ?? '')
-                  : 'who wrote what is answered, unless they own the whole and hear of it already',
+              reason: isLess
+                ? 'who wrote what is answered, unless they own the whole and hear of it already'
+                : (behind?.reason ?? ''),
             },
       channels: null,
       counter: null,
@@ -189,10 +188,11 @@ function replySubject(ctx: Context, table: Table): SourceDraft['subject'] {
   return id === null ? null : { value: { kind: 'reply', id }, reason: 'the answer itself' };
 }
 
-/** The recipient as a query, where it is a path from one column. */
-function queryOf(spec: PersonSpec | null): string | null {
-  if (spec === null || typeof spec === 'string') return null;
-  if ('query' in spec) return spec.query;
+/** The recipient as a query, where it is a path from one column, while the tests hold of the row. */
+function queryOf(spec: PersonSpec | null, tests: readonly ColumnTest[]): string | null {
+  if (spec === null || typeof spec === 'string' || !tests.every(({ column }) => isParameter(column))) return null;
+  const only = tests.length === 0 ? '' : ` and ${allOf(tests, (column) => `:${column}`)}`;
+  if ('query' in spec) return `${spec.query}${only}`;
   const [first, ...rest] = spec.path;
   if (first === undefined || !isParameter(first.from ?? '')) return null;
   let value = `h0.${sqlName(first.take)}`;
@@ -202,7 +202,7 @@ function queryOf(spec: PersonSpec | null): string | null {
     value = `${alias}.${sqlName(hop.take)}`;
     return join;
   });
-  return `select ${value} from ${first.table} h0${joins.join('')} where h0.${sqlName(first.match)} = :${first.from ?? ''}`;
+  return `select ${value} from ${first.table} h0${joins.join('')} where h0.${sqlName(first.match)} = :${first.from ?? ''}${only}`;
 }
 
 function parentOf(ctx: Context, table: Table): Reference | null {

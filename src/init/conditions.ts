@@ -25,8 +25,17 @@ export type Visibility =
   | { readonly kind: 'some'; readonly sql: string; readonly reason: string }
   | { readonly kind: 'unknown'; readonly column: Column };
 
-/** Which rows everybody may see, as far as columns of the table say. */
+/** Which rows everybody may see, as far as columns of the table say: those that count, and are meant for all. */
 export function visibilityOf(table: Table): Visibility {
+  const audience = audienceOf(table);
+  const live = liveCondition(table);
+  if (live === null || audience.kind === 'unknown') return audience;
+  const sql = audience.kind === 'all' ? live.value : `${audience.sql} and ${live.value}`;
+  return { kind: 'some', sql, reason: 'by these columns' };
+}
+
+/** Which rows are meant for all, whether they still count or not. */
+export function audienceOf(table: Table): Visibility {
   const parts: string[] = [];
   for (const column of table.columns) {
     const name = sqlName(column.name);
@@ -45,14 +54,30 @@ export function visibilityOf(table: Table): Visibility {
     } else if (column.category === 'D' && /^publishedat$/.test(plain)) {
       parts.push(`${name} <= now()`);
     } else if (/^(?:status|state)$/.test(plain)) {
-      const published = valuesOf(table, column)?.find((value) => /^(?:published|public)$/i.test(value));
-      if (published !== undefined) parts.push(`${name} = ${quoted(published)}`);
+      const shown = shownValue(table, column);
+      if (shown === null) return { kind: 'unknown', column };
+      if (shown !== 'every') parts.push(`${name} = ${shown}`);
     }
   }
-  const live = liveCondition(table);
-  if (live !== null) parts.push(live.value);
   if (parts.length === 0) return { kind: 'all' };
   return { kind: 'some', sql: parts.join(' and '), reason: 'by these columns' };
+}
+
+const SHOWN = /^(?:published|public|approved)$/i;
+const HIDDEN = /draft|privat|hid|unpublish|unlist|pend|schedul|review|moderat|archiv|delet|remov|reject|spam|trash/i;
+
+/** The value of a status that shows a row to all, as SQL; null where none does that some have to, or nothing says what they mean. */
+function shownValue(table: Table, column: Column): string | null {
+  if (column.integer) {
+    const meanings = [...meaningsOf(column)];
+    const shown = meanings.find(([word]) => SHOWN.test(word))?.[1];
+    return shown ?? (meanings.length > 0 && !meanings.some(([word]) => HIDDEN.test(word)) ? 'every' : null);
+  }
+  const initial = defaultText(column) ?? '';
+  const values = valuesOf(table, column) ?? (SHOWN.test(initial) ? [initial] : null);
+  const shown = values?.find((value) => SHOWN.test(value));
+  if (shown !== undefined) return quoted(shown);
+  return values !== null && !values.some((value) => HIDDEN.test(value)) ? 'every' : null;
 }
 
 function openValue(table: Table, column: Column): string | null {
@@ -216,6 +241,17 @@ function valueVote(table: Table, column: Column, isVotes: boolean): Vote | null 
   const good = values.filter((value) => !bad.includes(value));
   const sql = good.length === 1 ? `${name} = ${quoted(good[0] ?? '')}` : `${name} in (${good.map(quoted).join(', ')})`;
   return { kind: 'when', sql, reason: `of ${values.join(', ')}` };
+}
+
+/** What a column of a row holds: `is null`, `in ('Post', 'post')`. */
+export interface ColumnTest {
+  readonly column: string;
+  readonly test: string;
+}
+
+/** All of them, as SQL over the row; `nameOf` says otherwise how a column is named. */
+export function allOf(tests: readonly ColumnTest[], nameOf: (column: string) => string = sqlName): string {
+  return tests.map(({ column, test }) => `${nameOf(column)} ${test}`).join(' and ');
 }
 
 /** Parts joined with and; null for none. */

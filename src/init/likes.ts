@@ -1,7 +1,7 @@
 /** Likes, favorites, reactions, votes, hearts, claps, and reposts: one person, one thing of somebody. Pure. */
 
 import { quoted, sqlName, tableText, valuesOf, type Column, type Table } from './database.js';
-import { every, liveCondition, voteOf } from './conditions.js';
+import { allOf, every, liveCondition, voteOf, type ColumnTest } from './conditions.js';
 import { isAbout, polymorphicOf, type Context, type Polymorphic } from './context.js';
 import { directionOf } from './directions.js';
 import type { Because, ChannelDraft, PairDraft, PersonSpec, SourceDraft } from './draft.js';
@@ -38,7 +38,9 @@ export function recogniseLikes(ctx: Context, table: Table): Found | null {
     const loose = people.length === 1 ? ctx.looseThingOf(table) : null;
     if (loose !== null)
       return {
-        sources: [likeOf(parts, people, { reference: loose.reference, when: null, questions: [loose.question] })],
+        sources: [
+          likeOf(parts, people, { reference: loose.reference, when: null, tests: [], questions: [loose.question] }),
+        ],
         ignored: null,
       };
     if (people.length > 1 && things.length === 0) return likesOfPeople(parts, people);
@@ -221,6 +223,8 @@ export interface Target {
   readonly recipient: Because<PersonSpec> | null;
   /** Null: every row of the table comes, and the recipient's query tells. Then nothing can be counted. */
   readonly when: Because<string> | null;
+  /** What `when` is made of. */
+  readonly tests: readonly ColumnTest[];
   readonly questions: readonly string[];
 }
 
@@ -246,12 +250,13 @@ export function targetsOf(ctx: Context, table: Table, { type, id }: Polymorphic)
       return target === null ? [] : [target];
     }
     const list = values === null ? spellings(thing) : spelled;
-    const name = sqlName(type.name);
-    const sql =
-      list.length === 1 ? `${name} = ${quoted(list[0] ?? '')}` : `${name} in (${list.map(quoted).join(', ')})`;
+    const test = list.length === 1 ? `= ${quoted(list[0] ?? '')}` : `in (${list.map(quoted).join(', ')})`;
+    const tests = [{ column: type.name, test }];
     const reason =
       values === null ? `every spelling that is customary for ${tableText(thing)}` : `of ${values.join(', ')}`;
-    return [{ kind, table: thing, recipient, when: { value: sql, reason }, questions: recipient.questions }];
+    return [
+      { kind, table: thing, recipient, when: { value: allOf(tests), reason }, tests, questions: recipient.questions },
+    ];
   });
 }
 
@@ -284,6 +289,7 @@ function django(
       reason: `${recipient.reason}; the model by its table, since numbers of content types differ between databases`,
     },
     when: null,
+    tests: [],
     questions: recipient.questions,
   };
 }

@@ -1,15 +1,16 @@
 /** Messages: from one person to another, or into a conversation of several. Pure. */
 
-import { isParameter, sqlName, tableText, type Table } from './database.js';
+import { tableText, type Table } from './database.js';
 import { liveCondition } from './conditions.js';
-import { isAbout, type Context } from './context.js';
+import type { Context } from './context.js';
 import { includedOf } from './comments.js';
 import { directionOf } from './directions.js';
-import type { Because, ChannelDraft, PersonSpec, SourceDraft } from './draft.js';
+import type { ChannelDraft, SourceDraft } from './draft.js';
 import type { Found } from './likes.js';
+import { membersOf } from './members.js';
 import { personSpec, type PersonColumn } from './people.js';
 import type { Reference } from './references.js';
-import { CONVERSATION, has, LIKE, MEMBER, MENTION, MESSAGE, NOISE, wordsOf } from './words.js';
+import { CONVERSATION, has, LIKE, MENTION, MESSAGE, NOISE, wordsOf } from './words.js';
 
 export interface FoundMessages extends Found {
   readonly channels: readonly ChannelDraft[];
@@ -124,27 +125,31 @@ function askDirect(ctx: Context, table: Table, people: readonly PersonColumn[]):
   return { sources, channels: [], ignored: null };
 }
 
-interface Members {
-  readonly recipient: Because<PersonSpec>;
-  /** Who may read the conversation's channel: SQL with :id and :user. */
-  readonly read: string;
-}
-
 function inConversation(ctx: Context, table: Table, sender: PersonColumn, conversation: Reference): FoundMessages {
-  const members = isParameter(conversation.column.name)
-    ? (membersOf(ctx, conversation) ?? pairIn(ctx, conversation))
-    : null;
+  const members = membersOf(ctx, conversation);
   const kind = ctx.kindOf(conversation.table);
   if (members === null)
     return { sources: [], channels: [], ignored: `a message in a ${kind}, but nobody is found who takes part in it` };
   const draft = message(ctx, table, sender, `"message" in its name, in a ${kind}`);
   const include = includedOf(table, sender, ctx.idOf(table));
+  const source: SourceDraft = {
+    ...draft,
+    object: { value: { kind, id: conversation.column.name }, reason: `leads to ${tableText(conversation.table)}` },
+    recipient: members.recipient,
+    questions: members.questions,
+  };
+  if (members.read === null) {
+    const reason = `the key of ${tableText(conversation.table)} has several columns, and a channel has one id`;
+    return {
+      sources: [source],
+      channels: [{ kind, read: { value: 'none', reason }, questions: [] }],
+      ignored: null,
+    };
+  }
   return {
     sources: [
       {
-        ...draft,
-        object: { value: { kind, id: conversation.column.name }, reason: `leads to ${tableText(conversation.table)}` },
-        recipient: members.recipient,
+        ...source,
         channels: { value: [`${kind}:{${conversation.column.name}}`], reason: 'who takes part may watch it' },
         include: include.length < 2 ? null : { value: include, reason: 'what those who watch are shown of it' },
       },
@@ -152,71 +157,4 @@ function inConversation(ctx: Context, table: Table, sender: PersonColumn, conver
     channels: [{ kind, read: { value: members.read, reason: 'only who takes part' }, questions: [] }],
     ignored: null,
   };
-}
-
-/** A table of who takes part: the conversation and a person. */
-function membersOf(ctx: Context, conversation: Reference): Members | null {
-  for (const table of ctx.database.tables) {
-    if (isAbout(table, MESSAGE) || (!has(wordsOf(table.name), MEMBER) && !has(wordsOf(table.name), CONVERSATION)))
-      continue;
-    const to = ctx.references.of(table).find((reference) => reference.table === conversation.table);
-    const people = ctx.people.columnsOf(table).filter(({ column }) => !/invite|added|created|by/i.test(column.name));
-    const [person] = people;
-    if (to === undefined || person === undefined || people.length > 1) continue;
-    const gone = table.columns.find(
-      (column) => column.category === 'D' && /^(?:left|removed|deleted)_?(?:at|on)$/i.test(column.name),
-    );
-    const reason = `who takes part, by ${tableText(table)}; not the sender`;
-    const read = readOf(table, to.column.name, person, gone?.name ?? null);
-    if (gone === undefined) {
-      const hop = {
-        from: conversation.column.name,
-        table: tableText(table),
-        match: to.column.name,
-        take: person.column.name,
-      };
-      const rest = person.hops.map(({ table: next, match, take }) => ({ table: next, match, take }));
-      return { recipient: { value: { path: [hop, ...rest] }, reason }, read };
-    }
-    const { value, joins } = personSql(person);
-    const query = `select ${value} from ${tableText(table)} m${joins} where m.${sqlName(to.column.name)} = :${conversation.column.name} and m.${sqlName(gone.name)} is null`;
-    return { recipient: { value: { query }, reason: `${reason}, nor who has left` }, read };
-  }
-  return null;
-}
-
-function readOf(table: Table, column: string, person: PersonColumn, gone: string | null): string {
-  const { value, joins } = personSql(person);
-  const left = gone === null ? '' : ` and m.${sqlName(gone)} is null`;
-  return `select 1 from ${tableText(table)} m${joins} where m.${sqlName(column)} = :id and ${value} = :user${left}`;
-}
-
-/** A conversation of exactly two, who stand in its own row. */
-function pairIn(ctx: Context, conversation: Reference): Members | null {
-  const { table, match } = conversation;
-  const [first, second, ...others] = ctx.people
-    .columnsOf(table)
-    .filter(({ column }) => !/created_?by|owner/i.test(column.name));
-  if (first === undefined || second === undefined || others.length > 0) return null;
-  if (first.hops.length > 0 || second.hops.length > 0) return null;
-  const [a, b] = [sqlName(first.column.name), sqlName(second.column.name)];
-  return {
-    recipient: {
-      value: {
-        query: `select unnest(array[${a}, ${b}]) from ${tableText(table)} where ${sqlName(match)} = :${conversation.column.name}`,
-      },
-      reason: `the two people of ${tableText(table)}; not the sender`,
-    },
-    read: `select 1 from ${tableText(table)} where ${sqlName(match)} = :id and (${a} = :user or ${b} = :user)`,
-  };
-}
-
-function personSql(person: PersonColumn): { value: string; joins: string } {
-  let value = `m.${sqlName(person.column.name)}`;
-  const joins = person.hops.map((hop, i) => {
-    const join = ` join ${hop.table} p${String(i)} on p${String(i)}.${sqlName(hop.match)} = ${value}`;
-    value = `p${String(i)}.${sqlName(hop.take)}`;
-    return join;
-  });
-  return { value, joins: joins.join('') };
 }

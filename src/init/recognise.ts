@@ -7,7 +7,7 @@
  */
 
 import { tableKey } from '../capture/catalog.js';
-import { channelOf } from './access.js';
+import { channelOf, shownToAll } from './access.js';
 import { choosePeople } from './choose-people.js';
 import { recogniseComments, recognisePosts } from './comments.js';
 import { creationTime } from './conditions.js';
@@ -54,9 +54,9 @@ export function recognise(database: Database, answers: Answers = new Map()): Dra
 
   const result: Result = { sources: [], pairs: [], channels: [], ignored: [] };
   for (const table of kindsFirst(database)) if (!ctx.isPeople(table)) recogniseTable(ctx, table, result);
-  result.sources = oneFollow(ctx, result.sources);
+  result.sources = oneFollow(ctx, result.sources).flatMap((source) => shownToAll(ctx, source));
   const pairs = onePerSection(ctx, result.pairs);
-  const kinds = [...new Set(result.sources.flatMap(channelKinds))];
+  const kinds = [...new Set([...result.sources.flatMap(channelKinds), ...result.channels.map(({ kind }) => kind)])];
   const channels = kinds.flatMap(
     (kind) => result.channels.find((channel) => channel.kind === kind) ?? channelOf(ctx, kind) ?? [],
   );

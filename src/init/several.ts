@@ -1,7 +1,8 @@
 /** A row with columns for several things, of which it is about one: `post_id` and `comment_id`. Pure. */
 
+import { allOf, type ColumnTest } from './conditions.js';
 import type { Context } from './context.js';
-import { sqlName, tableText, type Table } from './database.js';
+import { tableText, type Table } from './database.js';
 import type { Because } from './draft.js';
 import type { Reference } from './references.js';
 
@@ -9,6 +10,8 @@ export interface OneOfSeveral {
   readonly reference: Reference;
   /** While the row is about this one; null: always. */
   readonly when: Because<string> | null;
+  /** What `when` is made of. */
+  readonly tests: readonly ColumnTest[];
   readonly questions: readonly string[];
 }
 
@@ -17,7 +20,8 @@ export interface OneOfSeveral {
  * are always filled and none is part of another, names don't tell: asked, with the first as the fallback.
  */
 export function severalThings(ctx: Context, table: Table, references: readonly Reference[]): OneOfSeveral[] {
-  if (references.length < 2) return references.map((reference) => ({ reference, when: null, questions: [] }));
+  if (references.length < 2)
+    return references.map((reference) => ({ reference, when: null, tests: [], questions: [] }));
   const isWithin = (inner: Reference, outer: Reference): boolean =>
     inner !== outer &&
     ctx.references.of(inner.table).some(({ table: whole }) => whole === outer.table && whole !== inner.table);
@@ -42,14 +46,14 @@ export function severalThings(ctx: Context, table: Table, references: readonly R
     .filter((reference) => !always.includes(reference) || question === null || reference.column.name === answer)
     .map((reference) => {
       const inner = possible.filter((other) => isWithin(other, reference));
-      const parts = [
-        ...(reference.column.required ? [] : [`${sqlName(reference.column.name)} is not null`]),
-        ...inner.map(({ column }) => `${sqlName(column.name)} is null`),
+      const tests = [
+        ...(reference.column.required ? [] : [{ column: reference.column.name, test: 'is not null' }]),
+        ...inner.map(({ column }) => ({ column: column.name, test: 'is null' })),
       ];
       const when =
-        parts.length === 0
+        tests.length === 0
           ? null
-          : { value: parts.join(' and '), reason: 'one of several things, the innermost that it names' };
-      return { reference, when, questions: question === null ? [] : [question] };
+          : { value: allOf(tests), reason: 'one of several things, the innermost that it names' };
+      return { reference, when, tests, questions: question === null ? [] : [question] };
     });
 }

@@ -18,7 +18,9 @@ export const BLOCK = wordSet('block ignore');
 export const MUTE = wordSet('mute silence');
 export const MESSAGE = wordSet('message dm pm chatmessage');
 export const CONVERSATION = wordSet('conversation chat room thread channel dialog dialogue group match');
-export const MEMBER = wordSet('participant member membership user recipient people person account profile attendee');
+export const MEMBER = wordSet(
+  'participant participation member membership user recipient people person account profile attendee',
+);
 export const MENTION = wordSet('mention usertag');
 export const REQUEST = wordSet('request invitation invite');
 export const APPLICATION = wordSet('application applicant candidacy');

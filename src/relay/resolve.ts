@@ -64,6 +64,7 @@ function standsSql(source: Source, types: ColumnTypes): string {
          and exists (select from ${quoteTable(source.table)} t where ${key} ${source.when === null ? '' : `and (${source.when}\n)`})`;
 }
 
+/** Of the SQL API. Its columns are named as those of a source are, since it is the first where there is none. */
 function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const nulls = sideColumns
     .map((column) => `null::${column === 'channels' ? 'text[]' : 'text'} as a_${column}`)
@@ -71,9 +72,10 @@ function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const people = ['user_id', 'actor_id'].map(
     (column) => `${quoteLiteral(column)}, ${personId(text('p.new', column), null, types)}`,
   );
-  return `select p.id, p.at, p.source, p.op, false, false, null::text, ${nulls}, null::text, false,
+  return `select p.id, p.at, p.source, p.op, false as counts, false as counters_only, null::text as before, ${nulls},
+       null::text as recipient, false as stands,
        (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end
-         || jsonb_strip_nulls(jsonb_build_object(${people.join(', ')})))::text
+         || jsonb_strip_nulls(jsonb_build_object(${people.join(', ')})))::text as raw
 from page p where p.op not in ('created', 'removed', 'changed') or p.source not in (${names.join(', ')})`;
 }
 

@@ -1,37 +1,11 @@
 /** Names that must be quoted in SQL, in YAML and in comments; keys of several columns; whatever a database may hold, migrate takes what init writes. */
 
-import { afterEach, describe, expect, it } from 'vitest';
-import { installCapture } from '../../src/capture/install.js';
-import { parseConfig } from '../../src/config.js';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Config } from '../../src/config.js';
-import { lookAt } from '../../src/init/look.js';
-import { recognise } from '../../src/init/recognise.js';
 import type { Draft } from '../../src/init/draft.js';
-import { writeConfig } from '../../src/init/write.js';
-import { loadColumnTypes } from '../../src/schema/columns.js';
-import { resolveSql } from '../../src/relay/resolve.js';
+import { lookAt } from '../../src/init/look.js';
 import { createTestDatabase } from '../support/postgres.js';
-import type { TestDatabase } from '../support/postgres.js';
-import { testSecret } from '../support/social.js';
-
-let database: TestDatabase;
-afterEach(() => database.drop());
-
-/** What init makes of a schema, as far as it goes: the config is parsed, the triggers are made, the relay's statement is planned. */
-async function through(
-  schema: string,
-  answers: Readonly<Record<string, string>> = {},
-): Promise<{ draft: Draft; text: string; config: Config }> {
-  database = await createTestDatabase({ prepare: schema });
-  const client = await database.client();
-  const draft = recognise(await lookAt(client), new Map(Object.entries(answers)));
-  const text = writeConfig(draft, { secret: null, command: 'belfry init' });
-  const config = parseConfig(text, { DATABASE_URL: database.url, JWT_SECRET: testSecret });
-  await installCapture(client, config);
-  const statement = resolveSql(config.sources, await loadColumnTypes(client, config));
-  await client.query(`explain ${statement('select id, xid, at, source, op, new, old from belfry.outbox')}`);
-  return { draft, text, config };
-}
+import { through } from './through.js';
 
 describe('names', () => {
   it('with quotes, spaces, colons, hashes, line breaks and braces', async () => {
@@ -155,10 +129,11 @@ describe('keys', () => {
 });
 
 it('reads pg_catalog alone', async () => {
-  database = await createTestDatabase({
+  const database = await createTestDatabase({
     prepare:
       'create table users (id int primary key, email text); create table likes (user_id int references users, post_id int);',
   });
+  onTestFinished(() => database.drop());
   const client = await database.client();
   await client.query('begin');
   await lookAt(client);
@@ -258,7 +233,6 @@ describe('states of which nothing says what they mean', () => {
     ]);
     expect(answered(config)).toEqual([]);
     expect(text).toContain("#   when: status <> 'interviewing'");
-    await database.drop();
     const second = await through(schema('stage'), { [applications]: 'interviewing', [friendships]: 'interviewing' });
     expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
       ['job_application', "status <> 'interviewing'"],
@@ -274,7 +248,6 @@ describe('states of which nothing says what they mean', () => {
       [friendships, ['true', 'false'], null],
     ]);
     expect(answered(config)).toEqual([]);
-    await database.drop();
     const second = await through(schema('boolean'), { [applications]: 'false', [friendships]: 'true' });
     expect(answered(second.config).map(({ type, when }) => [type, when])).toEqual([
       ['job_application', 'status is true'],

@@ -29,6 +29,8 @@ interface Expected {
   readonly facts: readonly string[];
   readonly answers?: Readonly<Record<string, string>>;
   readonly notifications: Readonly<Record<string, readonly string[]>>;
+  /** Texts that channels tell, and that they don't. */
+  readonly channels?: { readonly shown: readonly string[]; readonly hidden: readonly string[] };
 }
 
 const root = path.join(import.meta.dirname, '../schemas');
@@ -111,6 +113,10 @@ describe.each(names)('%s', (name) => {
       }
       const wanted = Object.entries(expected.notifications).map(([id, list]) => [id, [...list].sort()]);
       expect(heard).toEqual(Object.fromEntries(wanted));
+      const { rows: told } = await client.query<{ data: string }>('select data::text from belfry.channel_event');
+      const log = told.map(({ data }) => data).join('\n');
+      const { shown, hidden } = expected.channels ?? { shown: [], hidden: [] };
+      expect([...shown, ...hidden].filter((text) => log.includes(text))).toEqual(shown);
     } finally {
       await app.stop();
     }

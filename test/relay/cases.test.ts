@@ -18,6 +18,7 @@ import {
   like,
   socialConfig,
   socialSql,
+  testSecret,
   unlike,
 } from '../support/social.js';
 import { startBatches } from './batches.js';
@@ -593,5 +594,18 @@ describe('however the stream is cut', () => {
     );
     expect(await heardByAda()).toHaveLength(1);
     expect(await inbox()).toMatchObject({ unseen: 1, items: [{ data: { actor_count: 1, event_count: 1 } }] });
+  });
+});
+
+it('a config without sources, blocks or mutes tells what the SQL API says', async () => {
+  const bare = await createTestDatabase();
+  onTestFinished(() => bare.drop());
+  const config = { version: 1, database: { url: bare.url }, auth: { secret: testSecret }, sources: [] };
+  const alone = await startBatches(bare, stringify(config));
+  onTestFinished(() => alone.stop());
+  await bare.pool.query(`select belfry.notify('7', 'greeting', 'hello')`);
+  await alone.run();
+  expect(await alone.inbox.list('7', { limit: 20, before: null, state: null })).toMatchObject({
+    items: [{ data: { message: 'hello' } }],
   });
 });

@@ -15,6 +15,7 @@ create table comments (
   id               bigserial primary key,
   commentable_type varchar(255) not null,
   commentable_id   bigint not null,
+  parent_id        bigint references comments on delete cascade,
   user_id          bigint not null references users on delete cascade,
   body             text not null,
   created_at       timestamp(0),

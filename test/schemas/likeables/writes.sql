@@ -7,3 +7,8 @@ insert into comments (commentable_type, commentable_id, user_id, body, created_a
 insert into user_mentions (post_id, mentioned_user_id, created_at) values (1, 3, now());
 insert into followables (user_id, followable_type, followable_id, accepted_at, created_at) values (3, 'App\Models\User', 1, now(), now());
 insert into followables (user_id, followable_type, followable_id, created_at) values (2, 'App\Models\User', 3, now());
+-- Answers: to Ada below her own post, and to Ada below Bo's photo of the same number.
+insert into comments (commentable_type, commentable_id, user_id, body, created_at) values ('App\Models\Post', 1, 1, 'mine', now());
+insert into comments (commentable_type, commentable_id, parent_id, user_id, body, created_at) values ('App\Models\Post', 1, 2, 2, 'yours', now());
+insert into comments (commentable_type, commentable_id, user_id, body, created_at) values ('App\Models\Photo', 1, 1, 'nice', now());
+insert into comments (commentable_type, commentable_id, parent_id, user_id, body, created_at) values ('App\Models\Photo', 1, 4, 3, 'indeed', now());

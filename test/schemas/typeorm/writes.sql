@@ -18,3 +18,6 @@ INSERT INTO "follow_request"("id", "followeeId", "followerId") VALUES ('9q1', '9
 INSERT INTO "following"("id", "followeeId", "followerId") VALUES ('9f1', '9bo', '9ada');
 INSERT INTO "channel_following"("id", "followeeId", "followerId") VALUES ('9h1', '9channel', '9bo');
 INSERT INTO "poll_vote"("id", "userId", "noteId", "choice") VALUES ('9v1', '9cleo', '9n1', 2);
+-- A direct answer, and one to all.
+INSERT INTO "note"("id", "replyId", "renoteId", "text", "userId", "visibility") VALUES ('9n4', '9n1', DEFAULT, 'For your eyes only', '9bo', 'specified');
+INSERT INTO "note"("id", "replyId", "renoteId", "text", "userId", "visibility") VALUES ('9n5', '9n1', DEFAULT, 'For all to see', '9bo', 'public');

@@ -1,0 +1,110 @@
+/** Who may watch what: nothing goes to a channel that some of those who may watch it may not see. */
+
+import { describe, expect, it } from 'vitest';
+import type { Config } from '../../src/config.js';
+import { through } from './through.js';
+
+const things = `
+  create table users (id int primary key, username text);
+  create table posts (id int primary key, user_id int references users);`;
+
+/** What is told in channels, and when; what notifies, and when. */
+const partsOf = ({ sources }: Config) => ({
+  told: sources
+    .filter(({ channels }) => channels.length > 0)
+    .map(({ name, when, include, counter, recipient }) => ({
+      name,
+      when,
+      include,
+      counter: counter?.field,
+      notifies: recipient !== null,
+    })),
+  notifying: sources.filter(({ recipient }) => recipient !== null).map(({ name, when }) => ({ name, when })),
+});
+
+describe('a comment that only some may see', () => {
+  const comments = (column: string) =>
+    `${things} create table comments (id int primary key, post_id int references posts, user_id int references users, body text, ${column});`;
+
+  it('notifies, and only what everybody may see goes to those who watch the post', async () => {
+    const { config } = await through(comments('is_private boolean, deleted_at timestamptz'));
+    expect(partsOf(config)).toEqual({
+      told: [
+        {
+          name: 'post_comment_public',
+          when: 'deleted_at is null and is_private is not true',
+          include: ['id', 'body', 'user_id'],
+          counter: 'comments_count',
+          notifies: false,
+        },
+      ],
+      notifying: [{ name: 'post_comment', when: 'deleted_at is null' }],
+    });
+  });
+
+  it('goes to nobody who watches where the column cannot be read, until that is answered', async () => {
+    const { config, draft } = await through(comments('visibility int'));
+    expect(partsOf(config)).toEqual({ told: [], notifying: [{ name: 'post_comment', when: null }] });
+    expect(draft.questions.map(({ id }) => id)).toEqual(['public.comments.visibility']);
+    const answered = await through(comments('visibility int'), { 'public.comments.visibility': 'all' });
+    expect(partsOf(answered.config).told).toMatchObject([{ name: 'post_comment', notifies: true }]);
+  });
+});
+
+describe('a thing that what it is in may hide', () => {
+  const photos = (users: string, albums: string) => `
+    create table users (id int primary key, username text ${users});
+    create table albums (id int primary key, user_id int references users ${albums});
+    create table photos (id int primary key, user_id int references users, album_id int references albums);
+    create table photo_comments (id int primary key, photo_id int references photos, user_id int references users, body text);`;
+
+  it.each([
+    ['a private album', photos('', ', is_private boolean'), /public\.photos\.album_id leads there/],
+    ['a private account', photos(', is_private boolean', ''), /public\.users/],
+    [
+      'an album of a workspace',
+      `create table workspaces (id int primary key); ${photos('', ', workspace_id int references workspaces')}`,
+      /public\.workspaces/,
+    ],
+    [
+      'a post in a private community',
+      `${things} create table communities (id int primary key, visibility text);
+       alter table posts add column community_id int references communities;
+       create table likes (user_id int references users, post_id int references posts);`,
+      /public\.communities/,
+    ],
+    [
+      'a post with a status that cannot be read',
+      `${things} alter table posts add column status int; create table likes (user_id int references users, post_id int references posts);`,
+      /its status/i,
+    ],
+    [
+      'a post with a status that hides, and none that shows',
+      `${things} alter table posts add column status text check (status in ('draft', 'live')); create table likes (user_id int references users, post_id int references posts);`,
+      /its status/i,
+    ],
+  ])('%s: asked, and closed until it is answered', async (_, schema, text) => {
+    const { draft } = await through(schema);
+    const [channel] = draft.channels;
+    const id = `channels.${channel?.kind ?? ''}`;
+    expect(channel).toMatchObject({ read: { value: 'none' }, questions: [id] });
+    expect(draft.questions).toMatchObject([{ id, text: expect.stringMatching(text) as string, fallback: 'none' }]);
+    const answered = await through(schema, { [id]: 'public' });
+    expect(answered.draft.channels).toMatchObject([{ read: { value: 'public' } }]);
+  });
+
+  it.each([
+    [
+      'an album and an account that hide nothing',
+      photos(', status text, deleted_at timestamptz', ', deleted_at timestamptz'),
+    ],
+    [
+      'a status that hides nothing',
+      `${things} alter table posts add column status text check (status in ('open', 'solved')); create table likes (user_id int references users, post_id int references posts);`,
+    ],
+  ])('%s: everybody may watch', async (_, schema) => {
+    const { draft } = await through(schema);
+    expect(draft.questions).toEqual([]);
+    expect(draft.channels).toMatchObject([{ read: { value: 'public' } }]);
+  });
+});
