@@ -24,12 +24,7 @@ export function registerTail(program: Command): void {
   const command = addCommand(program, 'tail', 'connect as a client and print every frame as one line of JSON')
     .requiredOption('--token <token>', 'who to be; - reads it from stdin')
     .option('--url <url>', 'where to connect; by default where the config has the gateway of this machine')
-    .option(
-      '--channel <name>',
-      'a channel to subscribe to; may be repeated',
-      (name: string, before: readonly string[]) => [...before, name],
-      [],
-    )
+    .option('--channel <name...>', 'channels to subscribe to; may be repeated', [])
     .option('--since <seq>', 'resume from this position; needs --epoch', wholeNumber(0, Number.MAX_SAFE_INTEGER))
     .option('--epoch <epoch>', 'the epoch that --since belongs to')
     .option('--json', 'changes nothing: every frame is a line of JSON anyway')

@@ -54,10 +54,10 @@ describe('a gateway with a certificate that nobody signed, on an address of its 
     expect(JSON.parse(program.stdout)).toMatchObject({ connections: 0, users: 0 });
   });
 
-  it('tail connects', async () => {
-    const tail = belfry(...['tail', '--token', tokenFor('1'), '--channel', 'post:1']);
+  it('tail connects, and takes channels one by one and several at once', async () => {
+    const tail = belfry(...['tail', '--token', tokenFor('1'), '--channel', 'post:1', 'post:2', '--channel', 'post:3']);
     await tail.waitFor(/"event":"synced"/);
-    await tail.waitFor(/"channel":"post:1"/);
+    for (const post of ['1', '2', '3']) await tail.waitFor(new RegExp(`"channel":"post:${post}"`));
     tail.child.kill('SIGINT');
     expect(await tail.exit).toEqual({ code: 0, signal: null });
   });
