@@ -31,6 +31,8 @@ export interface AppOptions {
   /** Further static pages of the HTTP server. */
   readonly pages?: GatewayOptions['pages'];
   readonly extraRoutes?: GatewayOptions['extraRoutes'];
+  /** Metrics of Node, too. Once per process: what watches Node for them stays when the app stops. */
+  readonly processMetrics?: boolean;
 }
 
 export interface App {
@@ -79,7 +81,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       client.release();
     }
 
-    const metrics = createMetrics();
+    const metrics = createMetrics({ processMetrics: options.processMetrics === true });
     const broker = await createBroker(config.broker, log);
     await begin(started, broker);
     let port: number | null = null;

@@ -34,22 +34,27 @@ async function startRelay(server: object): Promise<{ app: App; log: string[] }> 
       done();
     },
   });
-  let app: App | undefined;
-  await new Promise<void>((resolve, reject) => {
-    const observer = { leader: (leads: boolean): void => void (leads && resolve()) };
-    startApp(config, { role: 'relay', log: pino({ level: 'warn' }, into), observer }).then((started) => {
-      app = started;
-      onTestFinished(() => started.stop());
-    }, reject);
+  let lead = (): void => undefined;
+  const leads = new Promise<void>((resolve) => (lead = resolve));
+  const app = await startApp(config, {
+    role: 'relay',
+    log: pino({ level: 'warn' }, into),
+    observer: { leader: (now) => void (now && lead()) },
+    processMetrics: true,
   });
-  return { app: app!, log };
+  onTestFinished(() => app.stop());
+  await leads;
+  return { app, log };
 }
 
 it('serves its own metrics and whether it is well, and nothing of a gateway', async () => {
   const { app } = await startRelay({});
   const ask = (path: string, headers: Record<string, string> = {}): Promise<Response> =>
     fetch(`http://127.0.0.1:${String(app.port)}${path}`, { headers });
-  expect(await (await ask('/metrics')).text()).toMatch(/^belfry_relay_leader 1$/m);
+  const metrics = await (await ask('/metrics')).text();
+  expect(metrics).toMatch(/^belfry_relay_leader 1$/m);
+  expect(metrics).toMatch(/^process_resident_memory_bytes \d+$/m);
+  expect(metrics).toMatch(/^nodejs_eventloop_lag_p99_seconds [\d.]+$/m);
   expect((await ask('/healthz')).status).toBe(200);
   expect((await ask('/readyz')).status).toBe(200);
   for (const path of ['/api/ws/status', '/api/notifications', '/ws']) expect((await ask(path)).status).toBe(404);
