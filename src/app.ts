@@ -4,12 +4,13 @@
  *     broker ─▶ relay (outbox → rules → inbox → broker) ─▶ gateway (sockets, HTTP)
  *
  * The gateway stops first: unready, sessions sent away with 1012 while the relay still serves them; then the relay
- * finishes its batch and gives the lease back.
+ * finishes its batch and gives the lease back. A relay without a gateway answers what its operators ask (probes) until then.
  */
 
 import { readFileSync } from 'node:fs';
 import { createBroker } from './broker/create.js';
 import type { Config } from './config.js';
+import { Probes } from './gateway/probes.js';
 import type { GatewayOptions } from './gateway/server.js';
 import { Gateway } from './gateway/server.js';
 import { PostgresChannels } from './inbox/channels.js';
@@ -30,10 +31,12 @@ export interface AppOptions {
   /** Further static pages of the HTTP server. */
   readonly pages?: GatewayOptions['pages'];
   readonly extraRoutes?: GatewayOptions['extraRoutes'];
+  /** Metrics of Node, too. Once per process: what watches Node for them stays when the app stops. */
+  readonly processMetrics?: boolean;
 }
 
 export interface App {
-  /** Where the gateway listens; null for role `relay`. */
+  /** Where it listens; null for a relay whose port is taken. */
   readonly port: number | null;
   /** Reads again what may change while it runs: the files of `server.tls`. Throws BelfryError; then nothing has changed. */
   reload(): Promise<void>;
@@ -41,8 +44,8 @@ export interface App {
   stop(): Promise<void>;
 }
 
-/** Connections of the gateway for recovery, lists and marks. */
-const gatewayConnections = 8;
+/** Connections of the gateway for recovery, lists and marks; a relay only asks whether Postgres answers. */
+const poolConnections = { all: 8, gateway: 8, relay: 1 } as const;
 
 /** The gateway asks nothing that takes longer; a socket to Postgres that went silent must not hold a session for ever. */
 const queryTimeoutMs = 15_000;
@@ -59,8 +62,8 @@ interface Part {
 export async function startApp(config: Config, options: AppOptions): Promise<App> {
   const { role, log } = options;
   const pool = createPool(config.database.url, {
-    applicationName: 'belfry gateway',
-    max: gatewayConnections,
+    applicationName: role === 'relay' ? 'belfry probes' : 'belfry gateway',
+    max: poolConnections[role],
     queryTimeoutMs,
     onConnect: adaptToPooler,
   });
@@ -78,9 +81,17 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       client.release();
     }
 
-    const metrics = createMetrics();
+    const metrics = createMetrics({ processMetrics: options.processMetrics === true });
     const broker = await createBroker(config.broker, log);
     await begin(started, broker);
+    let port: number | null = null;
+    let reload = (): Promise<void> => Promise.resolve();
+    const probes = role === 'relay' ? new Probes({ config, pool, log, metrics }) : null;
+    if (probes !== null) {
+      started.push({ start: () => Promise.resolve(), stop: () => probes.stop() });
+      port = await probes.start();
+      reload = () => probes.reload();
+    }
     if (role !== 'gateway') {
       const relay = new Relay({
         config,
@@ -91,8 +102,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       });
       await begin(started, relay);
     }
-    let port: number | null = null;
-    let reload = (): Promise<void> => Promise.resolve();
+    if (probes !== null) await begin(started, probes.readiness);
     if (role !== 'relay') {
       const types = await loadColumnTypes(pool, config);
       const gateway = new Gateway({

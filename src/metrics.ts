@@ -75,7 +75,11 @@ export interface RelayMetrics {
 /** A registry of its own with everything in it; `processMetrics` adds those of Node (memory, event loop, GC). */
 export function createMetrics(options: { readonly processMetrics?: boolean } = {}): Metrics {
   const registry = new Registry();
-  if (options.processMetrics === true) collectDefaultMetrics({ register: registry });
+  if (options.processMetrics === true) {
+    collectDefaultMetrics({ register: registry });
+    // It lists all descriptors whenever Prometheus asks, and nothing else happens meanwhile: 60 ms with 15,000 sockets.
+    registry.removeSingleMetric('process_open_fds');
+  }
   return { registry, gateway: gatewayMetrics(registry), relay: relayMetrics(registry) };
 }
 

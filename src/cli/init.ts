@@ -1,8 +1,8 @@
 /** `belfry init`: looks at a database and writes a config for it, with a reason beside each choice and questions where names don't tell. */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { copyFile, link, rename, rm, writeFile } from 'node:fs/promises';
 import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
 import { tableKey } from '../capture/catalog.js';
@@ -128,20 +128,21 @@ function assertAccepted(database: Database, text: string, path: string, url: str
 /** As a whole or not at all; readable by its owner only where it holds a secret. */
 async function save(path: string, text: string, { force, secret }: { force: boolean; secret: boolean }): Promise<void> {
   const mode = secret ? 0o600 : 0o644;
-  if (!force) {
-    await writeFile(path, text, { flag: 'wx', mode }).catch((error: unknown) => {
-      throw existsSync(path) ? alreadyThere(path) : cannotWrite(path, error);
-    });
-    return;
-  }
   const beside = `${path}.${randomBytes(4).toString('hex')}`;
   try {
     await writeFile(beside, text, { flag: 'wx', mode });
-    await rename(beside, path);
+    // A link is refused where a file of that name is there meanwhile; some file systems have none, where a copy is.
+    if (force) await rename(beside, path);
+    else await link(beside, path).catch(() => copyFile(beside, path, constants.COPYFILE_EXCL));
   } catch (error) {
+    throw isThere(error) ? alreadyThere(path) : cannotWrite(path, error);
+  } finally {
     await rm(beside, { force: true });
-    throw cannotWrite(path, error);
   }
+}
+
+function isThere(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
 function cannotWrite(path: string, error: unknown): BelfryError {

@@ -42,7 +42,7 @@ export function registerStart(program: Command): void {
         const { startApp } = await import('../app.js');
         await untilStopped(
           async () => {
-            const app = await startApp(config, { role: options.role, log });
+            const app = await startApp(config, { role: options.role, log, processMetrics: true });
             // Without TLS there is nothing to read, and a terminal that goes away ends what runs in it.
             if (config.server.tls !== null) process.on('SIGHUP', () => void reload(app, log));
             return app;

@@ -10,6 +10,7 @@ import { BelfryError } from '../errors.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { addReadingCommand, configIfAny, databaseUrl, print, printJson, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';
+import { getLocal } from './local.js';
 
 export interface Status {
   /** Whether schema belfry is there and as new as this program. */
@@ -149,16 +150,8 @@ const GATEWAY_TIMEOUT_MS = 1_000;
 async function askGateway(config: Config | null): Promise<Pick<Status, 'connections' | 'users' | 'version'>> {
   const nothing = { connections: null, users: null, version: null };
   if (config === null) return nothing;
-  const host = ['0.0.0.0', '::', ''].includes(config.server.host) ? '127.0.0.1' : config.server.host;
-  const scheme = config.server.tls === null ? 'http' : 'https';
   try {
-    const answer = await fetch(
-      `${scheme}://${host.includes(':') ? `[${host}]` : host}:${config.server.port}/api/ws/status`,
-      {
-        signal: AbortSignal.timeout(GATEWAY_TIMEOUT_MS),
-      },
-    );
-    const body = (await answer.json()) as Record<string, unknown>;
+    const body = (await getLocal(config.server, '/api/ws/status', GATEWAY_TIMEOUT_MS)) as Record<string, unknown>;
     const { connections, users, version } = body;
     if (typeof connections !== 'number' || typeof users !== 'number') return nothing;
     return { connections, users, version: typeof version === 'string' ? version : null };

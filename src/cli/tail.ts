@@ -8,6 +8,7 @@ import { DEFAULT_PATH, loadConfig, portOf } from '../config.js';
 import { BelfryError, messageOf } from '../errors.js';
 import { addCommand, note, print, wholeNumber } from './common.js';
 import type { CommonOptions } from './common.js';
+import { localUrl } from './local.js';
 
 interface TailOptions extends CommonOptions {
   readonly token: string;
@@ -17,16 +18,13 @@ interface TailOptions extends CommonOptions {
   readonly epoch?: string;
 }
 
+type Target = TailOptions & { readonly server: Pick<ConnectOptions, 'url' | 'WebSocket'> };
+
 export function registerTail(program: Command): void {
   const command = addCommand(program, 'tail', 'connect as a client and print every frame as one line of JSON')
     .requiredOption('--token <token>', 'who to be; - reads it from stdin')
-    .option('--url <url>', 'where to connect; by default the port of the config on this machine')
-    .option(
-      '--channel <name>',
-      'a channel to subscribe to; may be repeated',
-      (name: string, before: readonly string[]) => [...before, name],
-      [],
-    )
+    .option('--url <url>', 'where to connect; by default where the config has the gateway of this machine')
+    .option('--channel <name...>', 'channels to subscribe to; may be repeated', [])
     .option('--since <seq>', 'resume from this position; needs --epoch', wholeNumber(0, Number.MAX_SAFE_INTEGER))
     .option('--epoch <epoch>', 'the epoch that --since belongs to')
     .option('--json', 'changes nothing: every frame is a line of JSON anyway')
@@ -34,16 +32,16 @@ export function registerTail(program: Command): void {
       if ((options.since === undefined) !== (options.epoch === undefined))
         command.error('error: --since and --epoch go together');
       const token = options.token === '-' ? await readStdin() : options.token;
-      const url = options.url ?? (await localUrl(options));
-      if (!/^(?:ws|http)s?:\/\//.test(url)) command.error('error: --url must begin with ws:// or wss://');
-      const { code, reason } = await follow({ ...options, token, url });
+      const server = options.url === undefined ? await localServer(options) : { url: options.url, WebSocket };
+      if (!/^(?:ws|http)s?:\/\//.test(server.url)) command.error('error: --url must begin with ws:// or wss://');
+      const { code, reason } = await follow({ ...options, token, server });
       if (code !== 1000)
         throw new BelfryError('unavailable', `the server closed with ${code}${reason === '' ? '' : ` (${reason})`}.`);
     });
 }
 
 /** Prints frames until a close that is final, or Ctrl-C (1000). */
-async function follow(options: TailOptions & { readonly url: string }): Promise<{ code: number; reason: string }> {
+async function follow(options: Target): Promise<{ code: number; reason: string }> {
   return new Promise((resolve, reject) => {
     let client: Client | null = null;
     const end = (code: number, reason: string): void => {
@@ -72,13 +70,12 @@ async function follow(options: TailOptions & { readonly url: string }): Promise<
 }
 
 function clientOptions(
-  options: TailOptions & { readonly url: string },
+  options: Target,
   status: () => Status | undefined,
   end: (code: number, reason: string) => void,
 ): ConnectOptions {
   return {
-    url: options.url,
-    WebSocket,
+    ...options.server,
     // There is only this one: asked for a fresh one while connected, we stay until the session ends, and after that it is over.
     token: ({ fresh }) => {
       if (!fresh) return options.token;
@@ -91,14 +88,19 @@ function clientOptions(
   };
 }
 
-async function localUrl(options: CommonOptions): Promise<string> {
+async function localServer(options: CommonOptions): Promise<Target['server']> {
   const isDefault = options.config === DEFAULT_PATH;
   const config = await loadConfig(options.config).catch((error: unknown) => {
     if (!isDefault) throw error;
     return null;
   });
-  const scheme = config !== null && config.server.tls !== null ? 'wss' : 'ws';
-  return `${scheme}://127.0.0.1:${config?.server.port ?? portOf()}/ws`;
+  const { url, rejectUnauthorized } = localUrl(config?.server ?? { host: '', port: portOf(), tls: null });
+  class LocalWebSocket extends WebSocket {
+    constructor(address: string, protocols?: string | string[]) {
+      super(address, protocols, { rejectUnauthorized });
+    }
+  }
+  return { url: `${url}/ws`, WebSocket: LocalWebSocket };
 }
 
 async function readStdin(): Promise<string> {

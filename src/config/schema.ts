@@ -86,7 +86,7 @@ const auth = z
       )
       .refine((claims) => Object.keys(claims).length > 0, 'is empty: everybody would be an admin')
       .optional()
-      .describe('The claims that make an admin, who may read /metrics and the console. Default: nobody is one.'),
+      .describe('The claims that make an admin, who may read /metrics. Default: nobody is one.'),
   })
   .describe('How tokens are checked: exactly one of secret, publicKey, jwksUri.');
 

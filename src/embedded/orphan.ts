@@ -3,7 +3,7 @@
  * a stale postmaster.pid is left alone.
  */
 import { execFile } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -31,7 +31,11 @@ export async function readPidFile(cluster: string): Promise<PidFile | null> {
  */
 export async function stopOrphan(cluster: string): Promise<boolean> {
   const found = await readPidFile(cluster);
-  if (found === null) return false;
+  if (found === null) {
+    // Empty, as a crash or a full disk leaves it; with it Postgres would never start again.
+    await rm(path.join(cluster, 'postmaster.pid'), { force: true });
+    return false;
+  }
   const ours = (await isRunning(found.pid)) && (await commandOf(found.pid)).includes(cluster);
   if (ours) await stopPostgres(found.pid, cluster);
   // Postgres asks only whether there is a process of that number, be it a dead one that is still listed or somebody else's.
@@ -56,12 +60,16 @@ async function stopPostgres(pid: number, cluster: string): Promise<void> {
   );
 }
 
-/** Does nothing when the file is gone, as after a clean stop. */
+/** As a whole or not at all. Does nothing when the file is gone, as after a clean stop. */
 async function replacePid(cluster: string, pid: number): Promise<void> {
   const file = path.join(cluster, 'postmaster.pid');
   const text = await readFile(file, 'utf8').catch(() => null);
   if (text === null) return;
-  await writeFile(file, [String(pid), ...text.split('\n').slice(1)].join('\n'));
+  const beside = `${file}.new`;
+  await writeFile(beside, [String(pid), ...text.split('\n').slice(1)].join('\n'));
+  // The server may run as somebody else, and reads it before it makes its own.
+  await chmod(beside, 0o644);
+  await rename(beside, file);
 }
 
 export async function isRunning(pid: number): Promise<boolean> {

@@ -204,7 +204,7 @@ async function startServer(
       await sleep(250);
       continue;
     }
-    throw cannotRun(binaries.postgres, started.why);
+    throw cannotRun(binaries.postgres, started.why, logFileOf(cluster));
   }
 }
 
@@ -215,7 +215,7 @@ async function tryStart(
   port: number,
   settings: Readonly<Record<string, string>>,
 ): Promise<{ server: Server } | { why: string }> {
-  const logFile = path.join(path.dirname(cluster), 'postgres.log');
+  const logFile = logFileOf(cluster);
   const log = await open(logFile, 'w', 0o600);
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   // detached: a process group of its own, so that Ctrl-C in the terminal does not end it before the application is done.
@@ -267,6 +267,10 @@ function guarded(child: ChildProcess, pid: number, port: number, end: Promise<un
   };
 }
 
+function logFileOf(cluster: string): string {
+  return path.join(path.dirname(cluster), 'postgres.log');
+}
+
 function ended(child: ChildProcess): Promise<{ code: number | null; error?: Error }> {
   return new Promise((resolve) => {
     child.once('error', (error) => resolve({ code: null, error }));
@@ -289,10 +293,12 @@ async function freePort(): Promise<number> {
 
 // --- small things -------------------------------------------------------------------------------------------------------
 
-function cannotRun(program: string, why: string): BelfryError {
+/** `log`: the file that says more. */
+function cannotRun(program: string, why: string, log?: string): BelfryError {
+  const more = log === undefined ? '' : ` More is in ${log}.`;
   return new BelfryError(
     'unavailable',
-    `The embedded Postgres does not start (${path.basename(program)}: ${why}). Set DATABASE_URL to use another Postgres.`,
+    `The embedded Postgres does not start (${path.basename(program)}: ${why}).${more} --data-dir takes another folder.`,
   );
 }
 

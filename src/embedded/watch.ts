@@ -46,6 +46,8 @@ const stateEveryMs = 100;
 const pairWithinMs = 30;
 /** A write that no trace came for (capture off, relay stopped for long) is forgotten. */
 const forgetAfterMs = 60_000;
+/** Writes that wait for their trace; beyond it the oldest is forgotten. */
+const mostWrites = 1_000;
 const crowdWaysPerSecond = 4;
 const maxPages = 20;
 /** Unsent bytes at which a page is cut off; its EventSource comes again by itself. */
@@ -96,9 +98,11 @@ export class Watch implements RelayObserver {
     }
   }
 
-  /** From the backend. */
+  /** From the backend. While nobody looks no trace is kept, and so no write. */
   wrote(write: Write): void {
+    if (this.#pages.size === 0) return;
     this.#writes.push(write);
+    if (this.#writes.length > mostWrites) this.#writes.shift();
   }
 
   // From the relay.
@@ -170,9 +174,9 @@ export class Watch implements RelayObserver {
     this.#pairTimer = null;
     const traces = this.#waiting;
     this.#waiting = [];
-    for (const trace of traces) this.#send('way', this.#wayOf(trace));
     const oldest = nowMs() - forgetAfterMs;
     this.#writes = this.#writes.filter((write) => write.committedAtMs > oldest);
+    for (const trace of traces) this.#send('way', this.#wayOf(trace));
   }
 
   /** The write that an event came from: the oldest unclaimed one of that table, kind and actor. */

@@ -5,7 +5,7 @@
  * connection is never forgotten, so that its count stays true.
  */
 
-import type { HttpRequest } from 'uWebSockets.js';
+import type { HttpRequest, TemplatedApp } from 'uWebSockets.js';
 
 /** A rate: one step every `intervalMs`, and as many at once as fit into `burstMs`. */
 export interface Rate {
@@ -100,6 +100,16 @@ export class Connects {
     if (tatMs - nowMs > this.#rate.burstMs) return false;
     use.connectsTatMs = tatMs;
     return true;
+  }
+
+  /** Cuts what is beyond, with nothing of it read. Not for behind a proxy, where every connection is the proxy's. */
+  guard(app: TemplatedApp, addresses: Addresses, cut: () => void): void {
+    app.filter((res, count) => {
+      const came = count > 0;
+      if (!came || this.allowed(Date.now(), () => addresses.use(clientAddress(res.getRemoteAddress(), '', 0)))) return;
+      cut();
+      res.close();
+    });
   }
 }
 

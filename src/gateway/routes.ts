@@ -10,13 +10,20 @@ import { openapiDocument } from './documents/openapi.js';
 import type { Call, Route } from './http.js';
 import { json, problem, type Answer } from './problem.js';
 
-export interface RoutesOwner {
-  readonly context: Context;
-  /** For `belfry.notify`, and to see whether Postgres answers. */
+export type ProcessState = 'starting' | 'ready' | 'draining' | 'stopped';
+
+export interface ProbesOwner {
+  /** To see whether Postgres answers. */
   readonly pool: Pool;
   readonly registry: Registry;
+  readonly state: () => ProcessState;
+}
+
+export interface RoutesOwner extends ProbesOwner {
+  readonly context: Context;
+  /** For `belfry.notify`, too. */
+  readonly pool: Pool;
   readonly version: string;
-  readonly state: () => 'starting' | 'ready' | 'draining' | 'stopped';
 }
 
 /** Characters of a test notification. */
@@ -25,13 +32,27 @@ const usersAtOnce = 500;
 /** How long Postgres may take to answer before this process counts as not ready. */
 const readyTimeoutMs = 2000;
 
+/** What every process answers, whatever its role. */
+export function probeRoutes(owner: ProbesOwner): Route[] {
+  return [
+    open('/healthz', false, () => json(200, { status: 'ok' })),
+    open('/readyz', false, () => ready(owner)),
+    {
+      method: 'GET',
+      path: '/metrics',
+      access: 'internal',
+      limited: false,
+      handle: async () => ({ status: 200, type: owner.registry.contentType, body: await owner.registry.metrics() }),
+    },
+  ];
+}
+
 export function routes(owner: RoutesOwner): Route[] {
   const startedMs = performance.now();
   const { context } = owner;
   const { inbox } = context;
   return [
-    open('/healthz', false, () => json(200, { status: 'ok' })),
-    open('/readyz', false, () => ready(owner)),
+    ...probeRoutes(owner),
     open('/api/openapi.json', true, () => json(200, openapiDocument(owner.version))),
     open('/api/asyncapi.json', true, () => json(200, asyncapiDocument(owner.version))),
     open('/api/ws/status', true, () => {
@@ -40,13 +61,6 @@ export function routes(owner: RoutesOwner): Route[] {
       const users = context.people.hubs.size;
       return json(200, { status: 'ok', connections, users, version: owner.version, uptime_s: uptime });
     }),
-    {
-      method: 'GET',
-      path: '/metrics',
-      access: 'internal',
-      limited: false,
-      handle: async () => ({ status: 200, type: owner.registry.contentType, body: await owner.registry.metrics() }),
-    },
     user('POST', '/api/ws/test-notification', (call, userId) => testNotification(owner.pool, userId, call.body)),
     user('GET', '/api/notifications', async ({ query }, userId) => {
       const parsed = listQuery(query);
@@ -79,7 +93,7 @@ function user(method: Route['method'], path: string, handle: (call: Call, userId
   return { method, path, access: 'user', limited: true, handle: (call) => handle(call, call.identity?.userId ?? '') };
 }
 
-async function ready({ pool, state }: RoutesOwner): Promise<Answer> {
+async function ready({ pool, state }: ProbesOwner): Promise<Answer> {
   const now = state();
   if (now !== 'ready') return problem(503, 'unavailable', `This process is ${now}.`, { 'Retry-After': '1' });
   let timer: NodeJS.Timeout | undefined;

@@ -9,7 +9,6 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
-import type { HttpResponse } from 'uWebSockets.js';
 import type { Broker } from '../broker/broker.js';
 import type { Config } from '../config/types.js';
 import type { Channels, Inbox } from '../inbox/types.js';
@@ -23,11 +22,11 @@ import type { Context } from './context.js';
 import { pingSeconds } from './context.js';
 import { Http, type Pages, type Route } from './http.js';
 import { Listeners, type Front } from './listeners.js';
-import { clientAddress, Connects, type AddressUse } from './limits.js';
+import { Connects } from './limits.js';
 import { Ops } from './ops.js';
 import { Receiver } from './receive.js';
 import { Revocations } from './revocations.js';
-import { routes } from './routes.js';
+import { routes, type ProcessState } from './routes.js';
 import type { Session, SocketData } from './session.js';
 import { Sweep } from './sweep.js';
 import { upgrade } from './upgrade.js';
@@ -78,7 +77,7 @@ export class Gateway {
   readonly #revocations: Revocations;
   readonly #listeners: Listeners;
   readonly #connects: Connects;
-  #state: 'starting' | 'ready' | 'draining' | 'stopped' = 'starting';
+  #state: ProcessState = 'starting';
   #stopping: Promise<void> | null = null;
   #idleAddresses: NodeJS.Timeout | null = null;
 
@@ -178,15 +177,6 @@ export class Gateway {
     }
   }
 
-  /** A TCP connection came (1) or went; nothing of it has been read. */
-  private connected(res: HttpResponse, count: number): void {
-    if (count < 0) return;
-    const useOf = (): AddressUse => this.context.addresses.use(clientAddress(res.getRemoteAddress(), '', 0));
-    if (this.#connects.allowed(Date.now(), useOf)) return;
-    this.context.metrics.handshakes.inc({ outcome: 'cut' });
-    res.close();
-  }
-
   private equip(front: Front): void {
     const { config, metrics, addresses, sessions } = this.context;
     const closed = byLabel(metrics.closes, 'code');
@@ -226,7 +216,7 @@ export class Gateway {
       },
     });
     // Behind a proxy every connection is the proxy's.
-    if (config.server.trustProxy === 0) front.app.filter((res, count) => this.connected(res, count));
+    if (config.server.trustProxy === 0) this.#connects.guard(front.app, addresses, () => counted('cut'));
     front.app.any('/*', (res, req) => this.#http.handle(res, req));
   }
 }

@@ -1,7 +1,7 @@
 /** What the page is told: each event's way put together with its write, within bounds that a busy relay cannot exceed. */
 import { createServer, request, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nowMs } from '../../src/clock.js';
 import type { Write } from '../../src/embedded/backend.js';
 import { Watch, type Way } from '../../src/embedded/watch.js';
@@ -107,6 +107,34 @@ test('a write that is told shortly after its event is found too', async () => {
   watch.batch({ events: 1, traces: [trace('1')] });
   watch.wrote(write('late'));
   expect(await page.next('way')).toMatchObject({ requestId: 'late' });
+});
+
+describe('writes that no event came for', () => {
+  const page = async (): Promise<unknown> => {
+    const looking = await look();
+    watch.wrote(write('new'));
+    watch.batch({ events: 1, traces: [trace('1')] });
+    return await looking.next('way');
+  };
+
+  test('are not taken for the one of a later event', async () => {
+    await look();
+    const longAgo = nowMs() - 61_000;
+    for (let count = 0; count < 100; count += 1) watch.wrote(write('old', { committedAtMs: longAgo }));
+    expect(await page()).toMatchObject({ requestId: 'new' });
+  });
+
+  test('while nobody looked are not kept', async () => {
+    for (let count = 0; count < 100; count += 1) watch.wrote(write('unseen'));
+    expect(await page()).toMatchObject({ requestId: 'new' });
+  });
+
+  test('are kept up to a bound, the newest', async () => {
+    const looking = await look();
+    for (let count = 1; count <= 1001; count += 1) watch.wrote(write(String(count)));
+    watch.batch({ events: 1, traces: [trace('1')] });
+    expect(await looking.next('way')).toMatchObject({ requestId: '2' });
+  });
 });
 
 test('the database’s clock is set to ours', async () => {

@@ -4,6 +4,7 @@ import {
   chmod,
   chown,
   cp,
+  link,
   lstat,
   mkdir,
   mkdtemp,
@@ -157,6 +158,25 @@ describe('another process', () => {
     expect(await query(await start(), 'select one from kept')).toEqual([{ one: 1 }]);
   });
 
+  test('that was killed while it wrote the pid file leaves an empty one: it starts all the same', async () => {
+    await (await start()).stop();
+    await writeFile(path.join(dataDir, 'cluster', 'postmaster.pid'), '');
+    expect(await query(await start(), 'select 1 as one')).toEqual([{ one: 1 }]);
+  });
+
+  test('whose pid file is replaced loses nothing of it when that fails', async () => {
+    const other = await startElsewhere();
+    process.kill(other.postgresPid, 'SIGKILL');
+    await other.program.kill();
+    const pidFile = path.join(dataDir, 'cluster', 'postmaster.pid');
+    const stale = await readFile(pidFile, 'utf8');
+    // Another name of the same file: it would change with it.
+    const kept = path.join(dataDir, 'kept.pid');
+    await link(pidFile, kept);
+    await start();
+    expect(await readFile(kept, 'utf8')).toBe(stale);
+  });
+
   test('that left its server running: the server is taken over', async () => {
     const first = await start();
     await query(first, 'create table kept as select 1 as one');
@@ -249,7 +269,9 @@ describe('what it finds', () => {
   });
 
   test('settings that Postgres refuses are told with its own words', async () => {
-    await expect(start({ settings: { shared_buffers: 'much' } })).rejects.toThrow(/does not start .*shared_buffers/);
+    await expect(start({ settings: { shared_buffers: 'much' } })).rejects.toThrow(
+      /does not start .*shared_buffers.*postgres\.log/,
+    );
     await start();
   });
 });

@@ -1,6 +1,6 @@
 /** `belfry init` as a person meets it: real processes, a real database, a real terminal where `script` can make one. */
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { spawn, spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -98,6 +98,28 @@ describe('the file', () => {
       status: 0,
       stderr: expect.not.stringContaining('is not set') as string,
     });
+  });
+
+  it('that could not be written whole is not there, so that the next time works', () => {
+    const cwd = mkdtempSync(path.join(folder, 'full-'));
+    // Files of at most one block of 512 or 1,024 bytes: what is written beyond fails as it does on a full disk.
+    const init = (limit: string): { status: number | null; stderr: string } =>
+      spawnSync(
+        'sh',
+        ['-ec', `${limit} exec "$0" "$1" init`, process.execPath, path.join(testBuild, 'cli', 'main.js')],
+        {
+          cwd,
+          env: { DATABASE_URL: database.url },
+          encoding: 'utf8',
+        },
+      );
+    expect(init('ulimit -f 1;')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^belfry: belfry\.yaml can't be written: /) as string,
+    });
+    expect(readdirSync(cwd)).toEqual([]);
+    expect(init('')).toMatchObject({ status: 0 });
+    expect(readdirSync(cwd)).toEqual(['belfry.yaml']);
   });
 
   it('that is there stays as it is, exit 1 with one clear line; --force writes it anew', async () => {
