@@ -27,7 +27,7 @@ create table posts (id bigint primary key, author bigint);
 create table likes (id bigint primary key, user_id bigint, post_id bigint, created_at timestamptz default now(), kind text);
 create table parts (id bigint, user_id bigint, day int) partition by range (day);
 create table parts_1 partition of parts for values from (1) to (2);
-create table blocks (a bigint, b bigint);
+create table blocks (a bigint, b bigint, ends bigint);
 create index on parts (id);
 create index on blocks (a);
 create index on blocks (b);
@@ -190,6 +190,19 @@ channels: { room: { read: "select 1 from public.rooms where id = :id" } }`,
     const told = (await check('mapping', sql)).detail;
     for (const part of ['"nobody"', '"public.nothing"', '.recipient.at', 'Atlantis/Capital', 'channels.room.read'])
       expect(told).toContain(part);
+  });
+
+  it('conditions that do not run, flags that are none and times that are none', async () => {
+    const text = configText({
+      more: `
+  - { name: x1, type: t, table: public.likes, key: [id], recipient: user_id, when: "kind > 5" }
+mutes: { table: public.blocks, from: a, to: b, until: ends, when: "a is on" }
+threadMutes: { table: public.blocks, user: a, kind: post, id: b, until: ends }`,
+    }).replace('name: name,', 'name: name, enabled: name,');
+    const { level, detail } = await check('mapping', parseConfig(text, {}, { path: 'test.yaml' }));
+    expect(level).toBe('fail');
+    for (const path of ['sources[2] (x1).when', 'mutes.when', 'mutes.until', 'threadMutes.until', 'people.enabled'])
+      expect(detail).toContain(`${path}: `);
   });
 
   it('a missing index, with the statement that makes it', async () => {
