@@ -48,7 +48,7 @@ export async function followJob(client: pg.ClientBase, config: Config, id: strin
       const relay = await relayState(client);
       if (relay.paused && !stopped) throw new BelfryError('unavailable', 'The relay is paused: belfry resume.');
       if (!relay.leads) {
-        const log = createLogger({ level: logLevelOf(undefined, undefined, 'silent'), name: 'replay' });
+        const log = createLogger({ level: logLevelOf(undefined, undefined, 'silent'), name: 'replay', to: 'stderr' });
         const { workAlone } = await import('../relay/replay/alone.js');
         await workAlone({ config, log, signal: stopping.signal, wanted: async () => isOpen(await read()) });
       }
