@@ -7,9 +7,11 @@
 import { readFile } from 'node:fs/promises';
 import { LineCounter, parseDocument } from 'yaml';
 import type { Document } from 'yaml';
+import type * as z from 'zod';
 import { applyOverrides, fieldOf, interpolate, overridesFor } from './config/environment.js';
 import type { Environment } from './config/environment.js';
-import { pathText, Problems } from './config/problems.js';
+import { pathText, Problems, withoutUnknownKeys } from './config/problems.js';
+import type { Path } from './config/problems.js';
 import { resolveConfig } from './config/resolve.js';
 import type { Sections } from './config/resolve.js';
 import { configSchema } from './config/schema.js';
@@ -121,16 +123,20 @@ function checkShape(data: unknown, problems: Problems): Sections {
   for (const [key, schema] of Object.entries(configSchema.shape)) {
     const value = fieldOf(mapping, key) ?? undefined;
     if (key === 'sources' && Array.isArray(value)) {
-      sections[key] = value.map((source: unknown, index) => {
-        const result = configSchema.shape.sources.element.safeParse(source);
-        if (!result.success) problems.addIssues([key, index], result.error.issues, source);
-        return result.data;
-      });
-      continue;
+      const { element } = configSchema.shape.sources;
+      sections[key] = value.map((source: unknown, index) => shaped(element, source, [key, index], problems));
+    } else {
+      sections[key] = shaped(schema, value, [key], problems);
     }
-    const result = schema.safeParse(value);
-    if (result.success) sections[key] = result.data;
-    else problems.addIssues([key], result.error.issues, value);
   }
   return sections as Sections satisfies { sources?: readonly (RawConfig['sources'][number] | undefined)[] };
+}
+
+/** Undefined where it is not sound. What has no other problem than keys that nobody knows goes on without them. */
+function shaped(schema: z.ZodType, value: unknown, path: Path, problems: Problems): unknown {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const { issues } = result.error;
+  problems.addIssues(path, issues, value);
+  return schema.safeParse(withoutUnknownKeys(value, issues)).data;
 }

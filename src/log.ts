@@ -1,4 +1,4 @@
-/** The log: one line of JSON per entry on stdout, written before the call returns, so that a crash loses none. No secrets. */
+/** The log: one line of JSON per entry, on stdout where that is not for a result, written before the call returns, so that a crash loses none. No secrets. */
 
 import { pino } from 'pino';
 import type { Logger, LoggerOptions } from 'pino';
@@ -9,8 +9,12 @@ export type { Logger } from 'pino';
 // Whatever carries these names is never written, wherever it stands in the first two levels of an entry.
 const SECRET = ['token', 'secret', 'password', 'authorization', 'databaseUrl', 'connectionString'];
 
-/** `name` says which part of Belfry speaks. */
-export function createLogger(options: { readonly level: LogLevel; readonly name: string }): Logger {
+/** `name` says which part of Belfry speaks. `to`: stderr where a command prints what it came to. */
+export function createLogger(options: {
+  readonly level: LogLevel;
+  readonly name: string;
+  readonly to?: 'stdout' | 'stderr';
+}): Logger {
   const settings: LoggerOptions = {
     level: options.level,
     base: { name: options.name, pid: process.pid },
@@ -19,5 +23,5 @@ export function createLogger(options: { readonly level: LogLevel; readonly name:
     redact: { paths: SECRET.flatMap((key) => [key, `*.${key}`]), censor: '[hidden]' },
   };
   // By default pino writes in the background, and at the end of a process the last entries may overtake each other.
-  return pino(settings, pino.destination({ dest: 1, sync: true }));
+  return pino(settings, pino.destination({ dest: options.to === 'stderr' ? 2 : 1, sync: true }));
 }

@@ -6,7 +6,7 @@ import type { Broker } from './broker.js';
 import { MemoryBroker } from './memory.js';
 
 /** The client libraries of Redis and NATS are only loaded where they are used. */
-export async function createBroker(config: BrokerConfig, log: Logger): Promise<Broker> {
+export async function createBroker(config: BrokerConfig, log: Pick<Logger, 'info' | 'warn'>): Promise<Broker> {
   switch (config.kind) {
     case 'memory':
       return new MemoryBroker();

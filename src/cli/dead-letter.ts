@@ -8,9 +8,9 @@ import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
+import { assertOneDatabase } from '../schema/one-database.js';
 import {
   addReadingCommand,
-  assertOneDatabase,
   configIfAny,
   databaseUrl,
   notFound,

@@ -1,6 +1,7 @@
 /**
  * Watching a job of belfry.replay_job from a command: who leads does the work; where nobody does, this process leads for as long.
- * Ctrl-C stops the job after the page it is at.
+ * Ctrl-C stops the job after the page it is at, and so does whatever ends the command: what an operator was told has failed is not done
+ * later by a relay.
  */
 
 import type pg from 'pg';
@@ -9,9 +10,10 @@ import type { Config } from '../config.js';
 import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
 import { createLogger } from '../log.js';
-import { readJob } from '../relay/replay/jobs.js';
+import { readJob, stopJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import { note } from './common.js';
+import { explain } from './report.js';
 
 const lookMs = 100;
 
@@ -40,21 +42,23 @@ export async function followJob(client: pg.ClientBase, config: Config, id: strin
       if (!isOpen(job)) return ended(job, what);
       if (stopping.signal.aborted && !stopped) {
         stopped = true;
-        await client.query('select belfry.stop_replay($1)', [id]);
+        await stopJob(client, id);
         continue;
       }
       const relay = await relayState(client);
-      if (relay.paused && !stopped) {
-        await client.query('select belfry.stop_replay($1)', [id]);
-        throw new BelfryError('unavailable', `The relay is paused: belfry resume, then belfry replay --resume ${id}.`);
-      }
+      if (relay.paused && !stopped) throw new BelfryError('unavailable', 'The relay is paused: belfry resume.');
       if (!relay.leads) {
-        const log = createLogger({ level: logLevelOf(undefined, undefined, 'silent'), name: 'replay' });
+        const log = createLogger({ level: logLevelOf(undefined, undefined, 'silent'), name: 'replay', to: 'stderr' });
         const { workAlone } = await import('../relay/replay/alone.js');
         await workAlone({ config, log, signal: stopping.signal, wanted: async () => isOpen(await read()) });
       }
       await new Promise((resolve) => setTimeout(resolve, lookMs));
     }
+  } catch (error) {
+    if (!(await stopJob(client, id).catch(() => false))) throw error;
+    const code = error instanceof BelfryError ? error.code : 'unavailable';
+    const message = `${explain(error).replace(/\.$/, '')}; then belfry replay --resume ${id} goes on.`;
+    throw new BelfryError(code, message, { cause: error });
   } finally {
     progress.end();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);

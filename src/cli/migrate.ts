@@ -16,7 +16,8 @@ import { assertSuitable, serverInfo } from '../postgres.js';
 import { mappingProblems } from '../schema/mapping.js';
 import { assertOwnSession } from '../schema/session.js';
 import { migrate, migrationSql, restoreOutbox, restoreOutboxSql } from '../schema/migrate.js';
-import { addCommand, assertOneDatabase, note, print, progress, withClient } from './common.js';
+import { assertOneDatabase } from '../schema/one-database.js';
+import { addCommand, note, print, progress, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 
 export function registerMigrate(program: Command): void {

@@ -9,17 +9,8 @@ import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import type { ReplayMode } from '../relay/replay/plan.js';
 import { assertMigrated } from '../schema/migrate.js';
-import {
-  addReadingCommand,
-  assertOneDatabase,
-  note,
-  notFound,
-  print,
-  printJson,
-  printTable,
-  wholeNumber,
-  withClient,
-} from './common.js';
+import { assertOneDatabase } from '../schema/one-database.js';
+import { addReadingCommand, note, notFound, print, printJson, printTable, wholeNumber, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';
 import { addFilters, filterOf } from './events.js';
 import type { FilterOptions } from './events.js';

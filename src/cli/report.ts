@@ -19,7 +19,8 @@ export function tell(error: unknown): void {
     process.stderr.write(`${error.stack ?? ''}\n`);
 }
 
-function explain(error: unknown): string {
+/** In a line, with what to do about it. */
+export function explain(error: unknown): string {
   if (error instanceof BelfryError) return error.message;
   switch (sqlState(error)) {
     case '3F000':

@@ -17,7 +17,8 @@ import type { App } from '../app.js';
 import { seedCounter } from '../inbox/seed.js';
 import { planSkip, skipTo } from '../outbox/skip.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addCommand, assertOneDatabase, confirm, note, pointInTime, withClient } from './common.js';
+import { assertOneDatabase } from '../schema/one-database.js';
+import { addCommand, confirm, note, pointInTime, withClient } from './common.js';
 import type { CommonOptions } from './common.js';
 import { untilStopped } from './signals.js';
 

@@ -22,10 +22,15 @@ export class Problems {
     this.#found.push({ path, text });
   }
 
-  /** Adds what zod found under `path`, in words that name the key and not the schema. */
+  /**
+   * Adds what zod found under `path`, in words that name the key and not the schema; nothing of a value that could not be read and is
+   * told already.
+   */
   addIssues(path: Path, issues: readonly z.core.$ZodIssue[], data: unknown): void {
+    const told = new Set(this.#found.map((problem) => pathText(problem.path)));
     for (const issue of issues) {
       const at = [...path, ...issue.path.map((step) => (typeof step === 'symbol' ? String(step) : step))];
+      if (told.has(pathText(at))) continue;
       if (issue.code === 'unrecognized_keys') {
         for (const key of issue.keys) this.add([...at, key], 'is not a known key');
       } else if (issue.code === 'invalid_union') {
@@ -48,19 +53,23 @@ export class Problems {
   }
 
   /**
-   * One line per problem, in the order of the file; of a path with two problems the first. `origins` names the environment variable
-   * that a value came from, by path.
+   * One line per path, in the order of the file, with all that is wrong there. `origins` names the environment variable that a value came
+   * from, by path.
    */
   toError(file: string, document: Document, lines: LineCounter, origins: ReadonlyMap<string, string>): BelfryError {
-    const seen = new Set<string>();
-    const told = this.#found
-      .map(({ path, text }) => ({ name: pathText(path), text, offset: offsetOf(document, path) }))
-      .filter(({ name }) => !seen.has(name) && seen.add(name))
-      .sort((one, other) => one.offset - other.offset)
-      .map(({ name, text, offset }) => {
+    const places = new Map<string, { readonly offset: number; readonly texts: Set<string> }>();
+    for (const { path, text } of this.#found) {
+      const name = pathText(path);
+      const place = places.get(name) ?? { offset: offsetOf(document, path), texts: new Set() };
+      places.set(name, place);
+      place.texts.add(text);
+    }
+    const told = [...places]
+      .sort(([, one], [, other]) => one.offset - other.offset)
+      .map(([name, { offset, texts }]) => {
         const variable = origins.get(name);
         const where = variable ? ` (from ${variable})` : offset < 0 ? '' : ` (line ${lines.linePos(offset).line})`;
-        return `  ${name === '' ? 'the file' : name}: ${text}${where}`;
+        return `  ${name === '' ? 'the file' : name}: ${[...texts].join('; ')}${where}`;
       });
     const count = told.length === 1 ? 'one problem' : `${told.length} problems`;
     return new BelfryError('config_invalid', `${file} has ${count}\n${told.join('\n')}`);
@@ -123,6 +132,17 @@ function nameOf(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (value === null || value === undefined) return 'nothing';
   return typeof value === 'object' ? 'a mapping' : 'this text';
+}
+
+/** A copy of `data` without the keys that the schema does not know. */
+export function withoutUnknownKeys(data: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
+  const copy = structuredClone(data);
+  for (const issue of issues) {
+    if (issue.code !== 'unrecognized_keys') continue;
+    const mapping = valueAt(copy, issue.path) as object;
+    for (const key of issue.keys) Reflect.deleteProperty(mapping, key);
+  }
+  return copy;
 }
 
 function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {

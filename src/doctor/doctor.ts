@@ -1,12 +1,14 @@
 /**
  * Everything that can be wrong around Belfry, each with what it means and what to do. Reads only, and needs nothing to be there: no
- * schema, no relay, no database.
+ * schema, no relay, no database. Where `start` would fail, a check does.
  */
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
 import { connect } from '../postgres.js';
+import { assertOneDatabase } from '../schema/one-database.js';
+import { checkBesides } from './besides.js';
 import { fail, ok, several, warn } from './check.js';
 import type { Check } from './check.js';
 import { checkMapping } from './mapping.js';
@@ -36,7 +38,7 @@ export async function diagnose(
   const checks = [
     configCheck(config),
     ...(await checkDatabase(url, config, limits)),
-    ...(config === null ? [] : await checkTokens(config)),
+    ...(config === null ? [] : [...(await checkBesides(config)), ...(await checkTokens(config))]),
   ];
   return { ok: checks.every(({ level }) => level !== 'fail'), checks };
 }
@@ -76,10 +78,25 @@ async function checkDatabase(url: string, config: Config | null, limits: Limits)
     });
     if (config !== null) await add('mapping', () => checkMapping(client, config, migrated));
     if (migrated) await add('state', () => checkState(client, config));
-    if (config !== null) await add('listening', () => checkListening(config));
+    if (config !== null) {
+      await add('one_database', () => checkOneDatabase(config));
+      await add('listening', () => checkListening(config));
+    }
     return checks;
   } finally {
     await client.end().catch(() => undefined);
+  }
+}
+
+async function checkOneDatabase(config: Config): Promise<Check[]> {
+  if (config.database.url === config.database.listenUrl) return [];
+  try {
+    await assertOneDatabase(config);
+    return [ok('one_database', 'database.url and database.listenUrl lead to one database')];
+  } catch (error) {
+    if (!(error instanceof BelfryError) || error.code !== 'config_invalid') throw error;
+    const [detail = '', ...cure] = error.message.split(': ');
+    return [fail('one_database', detail, cure.join(': '))];
   }
 }
 

@@ -49,12 +49,10 @@ export class Extensions {
   /** Throws BelfryError `config_invalid` for a module that is no good. */
   async start(): Promise<void> {
     try {
-      this.#events = new Set(await within(loadMs, this.thread().ready));
+      this.#events = new Set(await loadHandlers(this.thread(), this.owner.file));
     } catch (error) {
       await this.stop();
-      throw new BelfryError('config_invalid', `extensions: ${this.owner.file} cannot be used: ${messageOf(error)}.`, {
-        cause: error,
-      });
+      throw error;
     }
     this.owner.log.info({ events: [...this.#events] }, 'handlers of custom events');
   }
@@ -155,6 +153,17 @@ export class Extensions {
     const publication = await this.owner.store.append(channel, event, data, by.userId);
     this.owner.broker.publish([publication]);
     return publication.offset;
+  }
+}
+
+/** The events that the module of this thread handles. Throws BelfryError `config_invalid` for one that is no good. */
+export async function loadHandlers(thread: HandlerThread, file: string): Promise<readonly string[]> {
+  try {
+    return await within(loadMs, thread.ready);
+  } catch (error) {
+    throw new BelfryError('config_invalid', `extensions: ${file} cannot be used: ${messageOf(error)}.`, {
+      cause: error,
+    });
   }
 }
 

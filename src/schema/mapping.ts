@@ -1,16 +1,16 @@
 /**
  * Does the database have what the config names? Tables and columns on the way to people, and SQL that Postgres accepts.
  *
- * Reads the catalogue and prepares statements; runs none of them, and locks nothing. The tables that are captured, with their own columns
- * and conditions, are capture's (capture/desired.ts).
+ * Reads the catalogue and prepares statements; runs none of them, and locks nothing. The tables that are captured, with their own
+ * columns, are capture's (capture/desired.ts), and so is whether a condition runs in a trigger (capture/conditions.ts).
  */
 
 import type pg from 'pg';
 import { replaceParameters, sqlParameters } from '../config.js';
 import type { Access, Config, PathHop, Source } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
-import { parseTableName, quoteLiteral, quoteTable } from '../postgres.js';
-import { loadColumnTypes } from './columns.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import { holdingRows, loadColumnTypes } from './columns.js';
 import type { ColumnTypes } from './columns.js';
 
 /** A line per problem, each beginning with its place in the config; empty when all is there. */
@@ -87,17 +87,27 @@ async function existingTables(client: pg.ClientBase, named: readonly Named[]): P
 
 function statements(config: Config, types: ColumnTypes): { readonly path: string; readonly sql: string }[] {
   const found: { path: string; sql: string }[] = [];
-  const { people, threadMutes } = config;
-  if (people?.active != null) {
-    found.push({ path: 'people.active', sql: `select from ${quoteTable(people.table)} where (${people.active}\n)` });
+  const { people } = config;
+  if (people !== null) {
+    const where = (path: string, condition: string): void => {
+      found.push({ path, sql: `select from ${quoteTable(people.table)} where (${condition}\n)` });
+    };
+    if (people.enabled !== null) where('people.enabled', quoteIdent(people.enabled));
+    if (people.active !== null) where('people.active', people.active);
   }
-  if (threadMutes?.when != null) {
-    const sql = `select from ${quoteTable(threadMutes.table)} where (${threadMutes.when}\n)`;
-    found.push({ path: 'threadMutes.when', sql });
+  for (const section of ['blocks', 'mutes', 'threadMutes'] as const) {
+    const rows = config[section];
+    if (rows === null) continue;
+    for (const key of ['until', 'when'] as const) {
+      const one = { table: rows.table, until: null, when: null, [key]: rows[key] };
+      if (rows[key] !== null) found.push({ path: `${section}.${key}`, sql: `select from ${holdingRows(one)} t` });
+    }
   }
   config.sources.forEach((source, i) => {
     const path = sourcePath(source, i);
-    const { recipient, visible, time } = source;
+    const { recipient, visible, time, table, when } = source;
+    if (when !== null)
+      found.push({ path: `${path}.when`, sql: `select from ${holdingRows({ table, when, until: null })} t` });
     if (visible !== null) found.push({ path: `${path}.visible`, sql: numbered(visible) });
     if (recipient?.kind === 'query') {
       const sql = replaceParameters(recipient.sql, (column) => `null::${types(source.table, column) ?? 'text'}`);

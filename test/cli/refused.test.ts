@@ -87,6 +87,23 @@ it.each([[['migrate']], [['migrate', '--dry-run']]])(
   },
 );
 
+it('columns that are of no use where the config names them, exit 2 before a schema is made, all at once', async () => {
+  await empty.pool.query(`
+    alter table public.users add column wants smallint;
+    alter table public.blocks add column ends text, add column kind text`);
+  const file = path.join(folder, 'types.yaml');
+  const people = { table: 'public.users', name: 'full_name', enabled: 'wants' };
+  const blocks = { table: 'public.blocks', from: 'blocker_id', to: 'blocked_id', until: 'ends', when: 'kind = 5' };
+  writeFileSync(file, socialConfig(empty.url, { people, blocks }));
+  const program = startBelfry(['migrate', '--config', file]);
+  expect(await program.exit, program.stderr).toMatchObject({ code: 2 });
+  expect(program.stderr).toMatch(/people\.enabled: .* boolean, not type smallint/);
+  expect(program.stderr).toMatch(/blocks\.until: operator does not exist: text > timestamp/);
+  expect(program.stderr).toMatch(/blocks\.when: operator does not exist: text = integer/);
+  const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
+  expect(rows).toEqual([{ schema: null }]);
+});
+
 describe('database.url and database.listenUrl', () => {
   const write = (url: string, listenUrl: string): string => {
     const file = path.join(folder, `${Math.random()}.yaml`);

@@ -130,6 +130,7 @@ describe('problems', () => {
     const found = problemsOf(text);
     expect(Object.keys(found)).toEqual([
       'version',
+      'database.url',
       'database.wakup',
       'server.port',
       'auth',
@@ -143,6 +144,30 @@ describe('problems', () => {
     expect(found['server.port']).toBe('must be at most 65535 (line 3)');
     expect(found['database.wakup']).toBe('is not a known key (line 2)');
     expect(found['sources[0].key']).toBe('is empty (line 9)');
+  });
+
+  it('of one place are told together, and a key that nobody knows hides none', () => {
+    expect(problemsOf('version: 1\ndatabase: { url: "postgres://${AA}:${BB}@h/d" }\nsources: []')).toMatchObject({
+      'database.url': '${AA} is not set in the environment; ${BB} is not set in the environment (line 2)',
+    });
+    const rest = 'colour: red, key: [id, id], when: "a; b", counter: { event: e, field: f }';
+    const text = `${BASE}auth: { secret: x, colour: red, algorithms: [RS256] }
+sources:
+  - { name: s, type: like, table: t, key: [id] }
+  - { name: s, type: like, table: t, ${rest} }`;
+    const found = problemsOf(text);
+    expect(Object.keys(found)).toEqual([
+      'auth.colour',
+      'auth.algorithms[0]',
+      'sources[1].name',
+      'sources[1].colour',
+      'sources[1].key[1]',
+      'sources[1].when',
+      'sources[1].counter',
+    ]);
+    expect(found['sources[1].counter']).toBe(
+      'needs object: what is counted; needs channels: where the count is pushed (line 6)',
+    );
   });
 
   it('of an empty file name what must be there', () => {

@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { installCapture } from '../../src/capture/install.js';
 import { parseConfig } from '../../src/config.js';
@@ -14,7 +15,7 @@ import { diagnose } from '../../src/doctor/doctor.js';
 import type { Check } from '../../src/doctor/doctor.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { startPooler } from '../outbox/pooler.js';
-import { createTestDatabase, withPort, withUser } from '../support/postgres.js';
+import { createTestDatabase, withDatabase, withPort, withUser } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';
 
@@ -27,7 +28,7 @@ create table posts (id bigint primary key, author bigint);
 create table likes (id bigint primary key, user_id bigint, post_id bigint, created_at timestamptz default now(), kind text);
 create table parts (id bigint, user_id bigint, day int) partition by range (day);
 create table parts_1 partition of parts for values from (1) to (2);
-create table blocks (a bigint, b bigint);
+create table blocks (a bigint, b bigint, ends bigint);
 create index on parts (id);
 create index on blocks (a);
 create index on blocks (b);
@@ -192,6 +193,19 @@ channels: { room: { read: "select 1 from public.rooms where id = :id" } }`,
       expect(told).toContain(part);
   });
 
+  it('conditions that do not run, flags that are none and times that are none', async () => {
+    const text = configText({
+      more: `
+  - { name: x1, type: t, table: public.likes, key: [id], recipient: user_id, when: "kind > 5" }
+mutes: { table: public.blocks, from: a, to: b, until: ends, when: "a is on" }
+threadMutes: { table: public.blocks, user: a, kind: post, id: b, until: ends }`,
+    }).replace('name: name,', 'name: name, enabled: name,');
+    const { level, detail } = await check('mapping', parseConfig(text, {}, { path: 'test.yaml' }));
+    expect(level).toBe('fail');
+    for (const path of ['sources[2] (x1).when', 'mutes.when', 'mutes.until', 'threadMutes.until', 'people.enabled'])
+      expect(detail).toContain(`${path}: `);
+  });
+
   it('a missing index, with the statement that makes it', async () => {
     await database.pool.query('alter table posts drop constraint posts_pkey; drop index blocks_b_idx');
     const { level, detail, cure } = await check('indexes');
@@ -308,6 +322,42 @@ describe('the server', () => {
   });
 });
 
+describe('what start needs besides', () => {
+  const pem = (name: string): string => fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url));
+  const tls = (cert: string, key: string): string => `server: { tls: { cert: "${cert}", key: "${key}" } }`;
+  const handlers = join(folder, 'handlers.mjs');
+  writeFileSync(handlers, 'export default { typing: () => null };');
+
+  it.each([
+    ['no Redis', 'broker: redis://127.0.0.1:1', 'broker', 'Redis could not be reached'],
+    ['no NATS', 'broker: nats://127.0.0.1:1', 'broker', 'NATS could not be reached'],
+    ['no certificate', tls('/nowhere/cert.pem', pem('key.pem')), 'tls', '/nowhere/cert.pem'],
+    ['a key that is not its own', tls(pem('cert.pem'), pem('renewed-key.pem')), 'tls', 'key values mismatch'],
+    ['no module of handlers', 'extensions: /nowhere/handlers.mjs', 'extensions', '/nowhere/handlers.mjs'],
+  ])('%s', async (_, more, name, detail) => {
+    expect(await check(name, config({ more }))).toMatchObject({
+      level: 'fail',
+      detail: expect.stringContaining(detail),
+    });
+  });
+
+  it('a listenUrl of another database', async () => {
+    const listenUrl = withDatabase(database.url, 'postgres');
+    const two = { ...sound, database: { ...sound.database, listenUrl } };
+    expect(await check('one_database', two)).toMatchObject({
+      level: 'fail',
+      detail: expect.stringContaining('database.listenUrl to postgres'),
+    });
+  });
+
+  it('is all there', async () => {
+    const more = `${tls(pem('cert.pem'), pem('key.pem'))}\nextensions: ${handlers}`;
+    expect(await levels(config({ more }))).toMatchObject({ tls: 'ok', extensions: 'ok' });
+    const again = { ...sound, database: { ...sound.database, listenUrl: `${database.url}?application_name=x` } };
+    expect(await levels(again)).toMatchObject({ one_database: 'ok' });
+  });
+});
+
 describe('tokens', () => {
   it.each([
     ['a short secret', '{ secret: short, issuer: null, audience: null }', 'token_key', 'fail'],
@@ -382,6 +432,17 @@ describe('the command', () => {
     const { code, out, err } = await run(file, '--json');
     expect({ code, err }).toEqual({ code: 0, err: '' });
     expect(JSON.parse(out)).toMatchObject({ ok: true });
+  });
+
+  it('ends with 1 where start would not', async () => {
+    const file = join(folder, 'besides.yaml');
+    writeFileSync(file, configText({ more: 'broker: redis://127.0.0.1:1\nextensions: ./gone.mjs' }));
+    const { code, out, err } = await run(file, '--json');
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: expect.stringMatching(/^belfry: 2 of \d+ checks fail: broker, extensions\n$/),
+    });
+    expect(JSON.parse(out)).toMatchObject({ ok: false });
   });
 
   it('without a database still says what there is to say, and ends with 1', async () => {

@@ -1,6 +1,7 @@
 /** What the doctor makes of what it reads: one condition at a time turns one check. Servers of which there is none here come as their rows. */
 import { describe, expect, it } from 'vitest';
 import type { Check } from '../../src/doctor/check.js';
+import { judgeCertificate } from '../../src/doctor/besides.js';
 import { judgeRights } from '../../src/doctor/rights.js';
 import type { RightsRow } from '../../src/doctor/rights.js';
 import { judgeClock, judgeServer } from '../../src/doctor/server.js';
@@ -50,6 +51,17 @@ describe('the server', () => {
 
   it('that nobody rings for: a full queue is the warning of others, two-phase commit none', () => {
     expect(unsound(judgeServer({ ...sound, queue: 0.9, prepared: 10 }, polling))).toEqual(['notify_queue warn']);
+  });
+});
+
+describe('a certificate', () => {
+  const now = new Date('2026-01-15T12:00:00Z');
+  it.each([
+    ['2026-01-30T12:00:00Z', 'ok'],
+    ['2026-01-29T11:59:00Z', 'warn'],
+    ['2026-01-15T11:59:00Z', 'fail'],
+  ])('that ends %s: %s', (ends, level) => {
+    expect(judgeCertificate(new Date(ends), now)).toMatchObject({ name: 'tls', level });
   });
 });
 

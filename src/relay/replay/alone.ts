@@ -19,6 +19,8 @@ import { adaptToPooler } from '../../schema/session.js';
 import { loadColumnTypes } from '../../schema/columns.js';
 import { BatchProcessor } from '../batch.js';
 import { WriterPlans, writerSession } from '../connections.js';
+import { blame } from '../failures.js';
+import { withRetries } from '../page-work.js';
 import { PrivacyLoader } from '../privacy-facts.js';
 import { ReplayWork } from './work.js';
 
@@ -37,8 +39,8 @@ export interface AloneOptions {
 const lookMs = 200;
 
 /**
- * Leads and works on what is asked for in belfry.replay_job. False: somebody else leads, or is about to. Throws what connecting
- * and the broker do.
+ * Leads and works on what is asked for in belfry.replay_job. False: somebody else leads, or is about to. Throws what connecting,
+ * the broker and storing do; the job is then as it was left.
  */
 export async function workAlone({ config, log, signal, wanted }: AloneOptions): Promise<boolean> {
   const url = config.database.listenUrl;
@@ -86,7 +88,8 @@ export async function workAlone({ config, log, signal, wanted }: AloneOptions): 
       term: leadership.term,
       process: async (prepare) => {
         const preparation = await prepare();
-        return preparation === null ? null : await processor.process(connections, leadership.term, preparation, null);
+        if (preparation === null) return null;
+        return await withRetries(() => processor.process(connections, leadership.term, preparation, null));
       },
       // Nothing live is processed meanwhile.
       moved: () => 0,
@@ -96,7 +99,9 @@ export async function workAlone({ config, log, signal, wanted }: AloneOptions): 
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, lookMs));
       if (signal.aborted || !(await wanted())) return true;
-      if (!lease.trusted() || (await relayWaits(facts))) return false;
+      const { failure } = work;
+      if (!lease.trusted() || blame(failure) === 'lease' || (await relayWaits(facts))) return false;
+      if (failure !== null) throw failure as Error;
     }
   } finally {
     await work?.stop();

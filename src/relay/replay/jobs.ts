@@ -62,6 +62,22 @@ export async function requestJob(client: pg.ClientBase, { mode, filter, rate, ma
   return rows[0]?.id ?? '';
 }
 
+/**
+ * Whoever is at it stops after the page; where nobody leads nobody is, and it is stopped at once. False when it is over already. Of what
+ * a worker has left belfry.stop_replay can't tell that nobody is at it: the next leader would go on first.
+ */
+export async function stopJob(client: pg.ClientBase, id: string): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `update belfry.replay_job j
+        set stop = true, state = s.state, finished_at = case s.state when 'stopped' then clock_timestamp() end
+       from (select case when o.state = 'running' and r.lease_until > clock_timestamp() then o.state else 'stopped' end as state
+               from belfry.replay_job o, belfry.relay r where o.id = $1 and r.name = 'main') s
+      where j.id = $1 and j.state in ('waiting', 'running')`,
+    [id],
+  );
+  return rowCount === 1;
+}
+
 interface JobRow extends ReplayCounts {
   readonly id: string;
   readonly mode: JobMode;

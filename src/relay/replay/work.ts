@@ -65,6 +65,7 @@ export class ReplayWork {
   private asked = false;
   private wake: (() => void) | null = null;
   private running: Promise<void> | null = null;
+  private ended: unknown = null;
 
   constructor(private readonly options: ReplayWorkOptions) {
     this.mapping = fingerprint(options.config);
@@ -73,6 +74,11 @@ export class ReplayWork {
   /** Works until `stop`, or until storing fails for a reason that ends the host's term as well. */
   start(host: ReplayHost): void {
     this.running = this.run(host);
+  }
+
+  /** What storing said that it ended for; null while it works. */
+  get failure(): unknown {
+    return this.ended;
   }
 
   /** Somebody may have asked for a replay. */
@@ -96,6 +102,7 @@ export class ReplayWork {
         await this.sleep(this.current === null && this.failures === 0 ? Infinity : this.restAt - performance.now());
       }
     } catch (error) {
+      this.ended = error;
       if (!this.stopping) this.options.log.warn({ error: messageOf(error) }, 'replays wait for the next leader');
     } finally {
       const { current } = this;
