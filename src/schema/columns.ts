@@ -116,12 +116,29 @@ export function cast(value: string, to: string, from: string | null): string {
 export function personId(value: string, from: string | null, { people }: ColumnTypes): string {
   if (people === null) return value;
   const { table, id, type } = people;
-  // Equal ones are written alike.
-  const alike = isInteger(type) || (isText(type) && !isCaseless(type));
-  if (alike || (type === 'uuid' && from === type)) return value;
+  if (writtenAlike(type) || (type === 'uuid' && from === type)) return value;
   const own = cast(value, type, from);
   if (type === 'uuid') return `coalesce((${own})::text, ${value})`;
   return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own}), ${value})`;
+}
+
+/** A column that names people, to be compared with a person's id. */
+export interface PersonColumn {
+  readonly sql: string;
+  /** What the id is cast to. */
+  readonly type: string;
+}
+
+/**
+ * A column (of `row`) that names people, and what it is compared as: its own type, but that of people's ids where it is text, in which one id may be
+ * spelt in many ways. Then an index on the column alone does not serve; doctor names the one that does (doctor/indexes.ts).
+ */
+export function personColumn(table: string, column: string, types: ColumnTypes, row: 't.' | '' = 't.'): PersonColumn {
+  const own = types(table, column) ?? 'text';
+  const sql = `${row}${quoteIdent(column)}`;
+  const type = types.people?.type ?? own;
+  if (type === own || !isText(own) || writtenAlike(type)) return { sql, type: own };
+  return { sql: `(${cast(`${sql}::text`, type, null)})`, type };
 }
 
 /** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
@@ -159,6 +176,11 @@ export function isInteger(type: string | null): boolean {
 
 export function isText(type: string): boolean {
   return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || isCaseless(type);
+}
+
+/** Whether equal values of a type have one text. */
+function writtenAlike(type: string): boolean {
+  return isInteger(type) || (isText(type) && !isCaseless(type));
 }
 
 function isCaseless(type: string): boolean {

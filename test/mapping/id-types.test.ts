@@ -221,6 +221,53 @@ blocks: { table: blocks, from: a, to: b }`,
     }
   });
 
+  it('of a uuid in relations of text: blocks, mutes, muted threads and follows hold', async () => {
+    const written = await startMapping(
+      `create table users (id uuid primary key, name text);
+       create table blocks (a text, b text);
+       create table mutes (a text, b text);
+       create table threads (who text, thread int);
+       create table follows (who text, whom text);
+       create table posts (id int primary key, owner uuid);
+       create table likes (who text, post int);
+       insert into users values ('${lower(1)}'), ('${lower(2)}'), ('${lower(3)}'), ('${lower(4)}'), ('${lower(5)}');
+       insert into posts values (1, '${lower(1)}'), (2, '${lower(1)}');
+       insert into mutes values ('${upper(1)}', '${upper(3)}'), ('nobody', '${upper(3)}');
+       insert into threads values ('${upper(1)}', 2);
+       insert into follows values ('${upper(1)}', '${upper(5)}');`,
+      `
+  - { name: like, type: like, table: likes, key: [who, post], actor: who, object: { kind: post, id: post }, recipient: { path: [{ from: post, table: posts, match: id, take: owner }] } }
+  - { name: follow, type: follow, table: follows, key: [who, whom], actor: who, recipient: whom }`,
+      `
+people: { table: users, name: name }
+blocks: { table: blocks, from: a, to: b }
+mutes: { table: mutes, from: a, to: b }
+threadMutes: { table: threads, user: who, kind: post, id: thread }`,
+    );
+    const { inbox } = written.batches;
+    const likes = (digit: number, post = 1): string => `insert into likes values ('${upper(digit)}', ${String(post)});`;
+    const shown = async () => (await inbox.list(lower(1), { limit: 10, before: null, state: null })).items.length;
+    try {
+      expect(await written.heard(likes(2))).toEqual([`${lower(1)} like ${lower(2)} post:1!`]);
+      expect(await shown()).toBe(1);
+      // Read before the relay has seen it.
+      await written.sql(`insert into blocks values ('${upper(2)}', '${upper(1)}'), ('nobody', '${upper(1)}')`);
+      expect(await shown()).toBe(0);
+      expect(await inbox.badges([lower(1)])).toEqual(new Map([[lower(1), { unseen: 0, unread: 0 }]]));
+      expect((await inbox.blockedWith([lower(1), 'nobody'])).get(lower(1))).toEqual(new Set(['nobody', lower(2)]));
+      await written.heard();
+      const notify = `select belfry.notify('${upper(1)}', 'news', 'hello', actor_id => '${upper(2)}');`;
+      expect(await written.suppressed(notify)).toEqual([`${lower(1)} blocked`]);
+      expect(await written.suppressed(likes(3))).toEqual([`${lower(1)} muted`]);
+      expect(await written.suppressed(likes(4, 2))).toEqual([`${lower(1)} thread_muted`]);
+      await inbox.setPreferences(lower(1), { like: 'following' });
+      expect(await written.suppressed(likes(4))).toEqual([`${lower(1)} policy`]);
+      expect(await written.heard(likes(5))).toEqual([`${lower(1)} like ${lower(5)} post:1!`]);
+    } finally {
+      await written.stop();
+    }
+  });
+
   it('of a uuid, without a table of people: blocks, mutes and muted threads hold', async () => {
     const uuids = await startMapping(
       `create table blocks (a uuid, b uuid);
