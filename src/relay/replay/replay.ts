@@ -237,14 +237,17 @@ export class Replay implements JobRun {
   ): Promise<void> {
     const { preparation, announced, told } = await this.planner.prepare(events);
     if (host !== null && (judged || !host.busy())) {
-      const wide = await this.wide.count(await this.judge.wideSteps(this.connections, preparation.plan), told);
+      const steps = await this.judge.wideSteps(this.connections, preparation.plan);
+      const wide = await this.wide.count(steps, told);
       await this.store(host, moved, preparation, announced);
+      this.wide.settled(steps);
       return this.add(wide);
     }
     const { batch, wide } = await this.judge.judge(this.connections, preparation);
     if (host === null) {
       this.countOnly(batch, announced);
-      return this.add(await this.wide.count(wide, told));
+      this.add(await this.wide.count(wide, told));
+      return this.wide.settled(wide);
     }
     // What is taken back does not say of which event it is.
     const takesBack = batch.removed.length > 0 || wide.some(({ kind }) => kind === 'retract');
