@@ -111,7 +111,8 @@ export function cast(value: string, to: string, from: string | null): string {
 
 /**
  * A person's id (an expression of text from a column of type `from`) as their row writes it: an upper-case uuid and `'ADA'` of a citext
- * find the row, but inboxes and sessions go by its text. As it is given where there is no such person.
+ * find the row, but inboxes and sessions go by its text. As it is given where there is no such person; where nothing keeps ids apart, any of
+ * those that are equal.
  */
 export function personId(value: string, from: string | null, { people }: ColumnTypes): string {
   if (people === null) return value;
@@ -119,7 +120,23 @@ export function personId(value: string, from: string | null, { people }: ColumnT
   if (writtenAlike(type) || (type === 'uuid' && from === type)) return value;
   const own = cast(value, type, from);
   if (type === 'uuid') return `coalesce((${own})::text, ${value})`;
-  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own}), ${value})`;
+  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own} limit 1), ${value})`;
+}
+
+/** The id of a person as their row writes it; as it is given where there is no such person. One statement, if that. */
+export async function personOf(client: pg.ClientBase, id: string, types: ColumnTypes): Promise<string> {
+  const sql = personId('$1::text', null, types);
+  if (sql === '$1::text') return id;
+  return (await client.query<{ id: string }>(`select ${sql} as id`, [id])).rows[0]?.id ?? id;
+}
+
+/** That a text from anywhere names this person, however it is spelt. */
+export function isPerson(value: string, id: string, { people }: ColumnTypes): string {
+  const literal = quoteLiteral(id.trimEnd());
+  const plain = `rtrim(${value}) = ${literal}`;
+  if (people === null || writtenAlike(people.type)) return plain;
+  const [one, other] = [cast(`rtrim(${value})`, people.type, null), cast(literal, people.type, null)];
+  return `(${plain} or (${one}) = (${other}))`;
 }
 
 /** A column that names people, to be compared with a person's id. */

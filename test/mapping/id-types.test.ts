@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { seedCounters } from '../../src/inbox/seed.js';
+import { listOutbox } from '../../src/relay/browse.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 
@@ -206,6 +207,16 @@ blocks: { table: blocks, from: a, to: b }`,
       expect(
         await uuids.heard(`insert into notes values (1, '${upper(2)}', '${upper(1)}', '{${upper(1)},nobody}')`),
       ).toEqual(['also', 'asked', 'note'].map((type) => `${lower(1)} ${type} ${lower(2)}!`));
+      // Whoever looks for the person may spell them either way, too.
+      for (const user of [lower(1), upper(1)]) {
+        const { batches, database } = uuids;
+        const found = await listOutbox(await database.client(), batches.config, { user }, 10);
+        expect(found.map(({ source }) => source).sort()).toEqual(['also', 'asked', 'belfry.notify', 'note']);
+        expect(await batches.replay('deliver', { user })).toMatchObject({ processed: 4, already: 4 });
+        await uuids.sql(`update belfry.notification_event set removed_at = now()`);
+        expect(await batches.replay('rebuild', { user })).toMatchObject({ processed: 4, delivered: 4 });
+      }
+      uuids.batches.heard();
       expect(await uuids.heard(`update notes set by_id = lower(by_id), told = lower(told)`)).toEqual([]);
       expect(await uuids.published(`select belfry.revoke('${upper(1)}')`)).toEqual([
         expect.objectContaining({ kind: 'revoke', userId: lower(1) }),
@@ -291,6 +302,26 @@ threadMutes: { table: threads, user: who, kind: thread, id: topic }`,
       ]);
     } finally {
       await uuids.stop();
+    }
+  });
+
+  it('of a citext that nothing keeps apart: it is one of those that are equal', async () => {
+    const cased = await startMapping(
+      `create extension citext;
+       create table accounts (id citext, name text);
+       create table notes (id int primary key, told text);
+       insert into accounts values ('Ada', 'Ada'), ('ADA', 'Ada');`,
+      `
+  - { name: note, type: note, table: notes, key: [id], recipient: told }`,
+      `
+people: { table: accounts, name: name }`,
+    );
+    try {
+      expect(await cased.heard(`insert into notes values (1, 'ada')`)).toEqual([
+        expect.stringMatching(/^(Ada|ADA) note nobody!$/),
+      ]);
+    } finally {
+      await cased.stop();
     }
   });
 
