@@ -37,7 +37,8 @@ const connectTimeoutMs = 10_000;
 
 /**
  * jit: planning for it costs more than our small statements. The tcp_ settings let the server notice a dead client within
- * about 25 s instead of two hours.
+ * about 25 s instead of two hours. The last five keep away what role or database are set to for the application's sessions: a count takes as long
+ * as it takes, a listener waits for days. What is to be bounded here says so.
  */
 const defaultSession: SessionSettings = {
   jit: 'off',
@@ -46,6 +47,11 @@ const defaultSession: SessionSettings = {
   tcp_keepalives_count: '3',
   tcp_user_timeout: '25000',
   idle_in_transaction_session_timeout: '30000',
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_session_timeout: '0',
+  default_transaction_isolation: 'read committed',
+  default_transaction_read_only: 'off',
 };
 
 /** A pool whose connections are made when they are first needed; end it with `pool.end()`. */
@@ -209,6 +215,14 @@ export function explainConnectionError(error: unknown, url: string): BelfryError
           ...cause,
           retry: true,
         },
+      );
+    // A setting that it does not know.
+    case '42704':
+      if (!/idle_session_timeout/.test(messageOf(error))) break;
+      return new BelfryError(
+        'database_unsuitable',
+        `Postgres at ${server} is too old (${messageOf(error)}): Belfry needs 14 or newer.`,
+        cause,
       );
     case '57P03':
       return new BelfryError(

@@ -8,7 +8,6 @@ import type pg from 'pg';
 import { databaseUrlOf, DEFAULT_PATH, loadConfig, parseDuration } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { assertOneDatabase } from '../schema/one-database.js';
 
 export interface CommonOptions {
   readonly config: string;
@@ -40,6 +39,7 @@ export async function databaseUrl(options: CommonOptions): Promise<string> {
 export async function directUrl(options: CommonOptions): Promise<string> {
   const config = await configIfAny(options);
   if (config === null) return databaseUrlOf();
+  const { assertOneDatabase } = await import('../schema/one-database.js');
   await assertOneDatabase(config);
   return config.database.listenUrl;
 }

@@ -4,7 +4,7 @@ import type pg from 'pg';
 import type { Config } from '../config.js';
 import { counted } from '../counted.js';
 import { BelfryError } from '../errors.js';
-import { outboxDays } from '../outbox/partitions.js';
+import { excludedDays, outboxDays } from '../outbox/partitions.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { fail, ok, several, spoken, warn } from './check.js';
 import type { Check } from './check.js';
@@ -119,6 +119,16 @@ async function partitions(client: pg.ClientBase, config: Config | null, inDefaul
         'outbox_default',
         'rows are in the default partition of the outbox',
         `They are read and dropped as all others. ${run}`,
+      ),
+    );
+  }
+  const excluded = await excludedDays(client);
+  if (excluded.length > 0) {
+    checks.push(
+      warn(
+        'outbox_excluded',
+        `from their beginning on no event of these days can be written: ${several(excluded)}`,
+        'Either they are being made just now, and the next doctor is silent; or that broke off: start a relay or run belfry migrate, which take it up, or select belfry.admit_days().',
       ),
     );
   }

@@ -8,7 +8,7 @@ import type { Publication } from '../broker/broker.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
 import { quoteIdent } from '../postgres.js';
-import { fitting, holdingRows, personId } from '../schema/columns.js';
+import { fitting, holdingRows, personColumn, personId } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { listQuery } from './list.js';
 import type { NotificationRow } from './list.js';
@@ -184,17 +184,17 @@ export class PostgresInbox implements Inbox {
     const found = new Map(userIds.map((id) => [id, new Set<string>()]));
     const { blocks } = this.config;
     if (blocks === null) return found;
-    const [from, to, rows] = [quoteIdent(blocks.from), quoteIdent(blocks.to), holdingRows(blocks)];
     const types = this.columnTypes;
-    const type = types(blocks.table, blocks.from);
+    const rows = holdingRows(blocks);
+    const [from, to] = [personColumn(blocks.table, blocks.from, types), personColumn(blocks.table, blocks.to, types)];
     const idOf = (column: string): string =>
       personId(`t.${quoteIdent(column)}::text`, types(blocks.table, column), types);
     const [one, other] = [idOf(blocks.from), idOf(blocks.to)];
-    const blocked = `select ${one} as a, ${other} as b from ${rows} t where t.${from} = any($1::${type ?? 'text'}[])`;
-    const blocking = `select ${other}, ${one} from ${rows} t where t.${to} = any($1::${type ?? 'text'}[])`;
+    const blocked = `select ${one} as a, ${other} as b from ${rows} t where ${from.sql} = any($1::text[]::${from.type}[])`;
+    const blocking = `select ${other}, ${one} from ${rows} t where ${to.sql} = any($1::text[]::${to.type}[])`;
     const result = await this.pool.query<{ a: string; b: string }>(
       blocks.direction === 'one' ? blocked : `${blocked} union ${blocking}`,
-      [userIds.filter(fitting(type))],
+      [userIds.filter(fitting(from.type)).filter(fitting(to.type))],
     );
     for (const { a, b } of result.rows) found.get(a)?.add(b);
     return found;

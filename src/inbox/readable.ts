@@ -15,8 +15,8 @@
 import type pg from 'pg';
 import type { Config, RelationConfig, Source } from '../config.js';
 import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
-import { cast, holdingRows } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
+import { cast, holdingRows, personColumn } from '../schema/columns.js';
+import type { ColumnTypes, PersonColumn } from '../schema/columns.js';
 import type { Owners } from '../schema/owners.js';
 import { bindVisible } from '../schema/visible.js';
 
@@ -64,8 +64,9 @@ export async function readableSql(
 /** Rows of a table that stand between the person in the column `person` and what is in the column `other`. */
 interface Between {
   readonly rows: string;
-  readonly person: { readonly column: string; readonly type: string };
-  readonly other: { readonly column: string; readonly type: string };
+  readonly person: PersonColumn;
+  /** Of a muted thread it is the thread's. */
+  readonly other: PersonColumn;
   /** SQL over such a row, called `t`, that must hold besides. */
   readonly and?: string;
 }
@@ -74,13 +75,13 @@ interface Between {
 class Shunned {
   private readonly lists: Between[] = [];
 
-  row(person: string): string {
+  row(whose: string): string {
     const few = String(fewShunned);
     const columns = this.lists.map(
-      ({ rows, person: { column, type }, other }, i) => `(
+      ({ rows, person, other }, i) => `(
         select case when count(*) <= ${few} then coalesce(array_agg(s.id), '{}') end
-          from (select t.${quoteIdent(other.column)} as id from ${rows} t
-                 where t.${quoteIdent(column)} = ${cast(person, type, null)} limit ${few} + 1) s) as belfry_s${String(i)}`,
+          from (select ${other.sql} as id from ${rows} t
+                 where ${person.sql} = ${cast(whose, person.type, null)} limit ${few} + 1) s) as belfry_s${String(i)}`,
     );
     // OFFSET keeps the planner from putting the arrays in where they are used, which would fetch them for every notification.
     return columns.length === 0 ? '(select)' : `(select ${columns.join(', ')} offset 0)`;
@@ -96,16 +97,16 @@ class Shunned {
     const value = cast(other, between.other.type, null);
     // Null (too many, or no value of the type) is not known: looked up.
     return `(coalesce(${value} <> all (belfry_h.belfry_s${String(nr)}), false) or not exists (
-            select from ${rows} t where t.${quoteIdent(person.column)} = ${cast('belfry_n.user_id', person.type, null)}
-               and t.${quoteIdent(between.other.column)} = ${value}${and === undefined ? '' : ` and ${and}`}))`;
+            select from ${rows} t where ${person.sql} = ${cast('belfry_n.user_id', person.type, null)}
+               and ${between.other.sql} = ${value}${and === undefined ? '' : ` and ${and}`}))`;
   }
 }
 
 /** Rows that keep what `other` does from a person, each way that they work. */
 function relation(config: RelationConfig, types: ColumnTypes): { readonly against: Between; readonly by: Between } {
   const { table } = config;
-  const end = (column: string): Between['person'] => ({ column, type: types(table, column) ?? 'text' });
-  const [from, to, rows] = [end(config.from), end(config.to), holdingRows(config)];
+  const [from, to] = [personColumn(table, config.from, types), personColumn(table, config.to, types)];
+  const rows = holdingRows(config);
   return { against: { rows, person: from, other: to }, by: { rows, person: to, other: from } };
 }
 
@@ -133,8 +134,8 @@ function threadSql({ threadMutes }: Config, types: ColumnTypes, shunned: Shunned
   const column = types(table, kind) === null ? null : quoteIdent(kind);
   const between: Between = {
     rows: holdingRows(threadMutes),
-    person: { column: user, type: types(table, user) ?? 'text' },
-    other: { column: id, type: types(table, id) ?? 'text' },
+    person: personColumn(table, user, types),
+    other: { sql: `t.${quoteIdent(id)}`, type: types(table, id) ?? 'text' },
     ...(column === null ? {} : { and: `t.${column}::text = belfry_n.object_kind` }),
   };
   const elsewhere = column === null ? `or belfry_n.object_kind <> ${quoteLiteral(kind)} ` : '';

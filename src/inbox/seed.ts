@@ -51,18 +51,21 @@ export async function seedDue(client: pg.ClientBase, config: Config, log: SeedLo
   const due = config.sources.filter((source) =>
     rows.some((row) => row.source === source.name && row.mapping === mappingOf(source)),
   );
-  for (const source of due) log.info({ source: source.name, objects: await seedCounter(client, source) }, counted);
+  for (const source of due) {
+    log.info({ source: source.name }, 'counting the rows that are there: nothing is delivered until that is done');
+    log.info({ source: source.name, objects: await seedCounter(client, source) }, counted);
+  }
   return due.map(({ name }) => name);
 }
 
-/** What `seedCounters` would run now where no relay leads, for psql. */
+/** What `seedCounters` would run, for psql: whether a relay leads is asked when it runs. */
 export async function seedScript(client: pg.ClientBase, config: Config): Promise<string> {
   const steps = await countSteps(client, config);
   return steps
     .map(({ source, locked, statements }) => {
       const lines =
         locked === null ? statements : ['begin', "set local lock_timeout = '200ms'", ...statements, 'commit'];
-      const seed = source?.object == null ? [] : [seedSql(source, source.object)];
+      const seed = source?.object == null ? [] : [countAloneSql(source, source.object)];
       return [...lines, ...seed].map((sql) => `${sql};\n`).join('');
     })
     .join('\n');
@@ -135,9 +138,34 @@ async function readState(client: pg.ClientBase): Promise<State[]> {
   }
 }
 
+/** A row where no relay leads. */
+const idle = `select term from belfry.relay where name = 'main' and lease_until <= clock_timestamp()`;
+
+/** The same as one statement, which leaves the count due where a relay leads or begins to. */
+function countAloneSql(source: Source, object: NonNullable<Source['object']>): string {
+  return `do $belfry$
+declare
+  v_term bigint;
+begin
+  ${idle} into v_term;
+  if v_term is not null then
+    execute $count$${seedSql(source, object)}$count$;
+    ${idle} and term = v_term into v_term for share;
+    if v_term is not null then
+      return;
+    end if;
+    raise exception using errcode = 'BF001';
+  end if;
+  raise notice 'a relay leads: it counts the rows of % once it runs with this config', ${quoteLiteral(source.name)};
+exception
+  when sqlstate 'BF001' then
+    raise notice 'a relay began to lead: it counts the rows of % once it runs with this config', ${quoteLiteral(source.name)};
+end
+$belfry$`;
+}
+
 /** The number of objects; null, and nothing is changed, where a relay leads or begins to: also one with another config. */
 async function countAlone(client: pg.ClientBase, source: Source): Promise<number | null> {
-  const idle = `select term from belfry.relay where name = 'main' and lease_until <= clock_timestamp()`;
   const before = (await client.query<{ term: string }>(idle)).rows[0];
   if (before === undefined) return null;
   await client.query('begin');
@@ -155,7 +183,8 @@ async function countAlone(client: pg.ClientBase, source: Source): Promise<number
 
 /**
  * Counts a source anew, in one statement and so one snapshot; gives the number of objects. Also used after lost events: of one that
- * belfry migrate has not marked the count stays due, since nobody knows whether its triggers are in place.
+ * belfry migrate has not marked the count stays due, since nobody knows whether its triggers are in place; and it is due again where
+ * this config is not the one that was migrated, which then comes back to another's count.
  */
 export async function seedCounter(client: pg.ClientBase, source: Source): Promise<number> {
   if (source.object === null) return 0;
@@ -169,7 +198,7 @@ function seedSql(source: Source, object: NonNullable<Source['object']>): string 
   const mapping = quoteLiteral(mappingOf(source) ?? '');
   return `with state as (
        insert into belfry.source_state as s (source, seed, due) values (${name}, pg_current_snapshot(), true)
-       on conflict (source) do update set seed = excluded.seed, at = clock_timestamp(), due = s.due and s.mapping is distinct from ${mapping}
+       on conflict (source) do update set seed = excluded.seed, at = clock_timestamp(), due = case when s.mapping = ${mapping} then false else s.due or s.mapping is not null end
      ), counted as (
        insert into belfry.counter as c (source, object_id, count)
        select ${name}, t.${id}::text, count(*) from ${quoteTable(source.table)} t

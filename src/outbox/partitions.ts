@@ -11,7 +11,9 @@
  *   under the lock that the drop needs anyway.
  * - Attaching looks through the default partition while nobody can write. Where that holds much, a constraint on it says beforehand that
  *   nothing of the day is in it, verified while everybody writes. As long as it stands nothing of that day can be written, and whoever put it
- *   up may die: so it is for days that begin in a day at the earliest, and the next one who makes days begins by taking down what stands.
+ *   up may die: so it is for days that begin in three
+ *   days at the earliest (the nearer ones stay in the default partition), the next one who makes days begins by taking down what stands, and doctor
+ *   says what stands.
  * - A day whose rows are in the default partition already can't be attached beside them. A few are moved, in the same
  *   transaction and with their xid, so that the cursor reads each once; many stay where they are, and are deleted there.
  */
@@ -49,8 +51,8 @@ const dayMs = 86_400_000;
 /** A day is not attached this shortly before it begins: it might have begun by then. */
 const leadMs = 60_000;
 const defaultDaysAhead = 7;
-/** A day is not excluded from the default partition this shortly before it begins. */
-const excludedLeadMs = dayMs;
+/** A day is not excluded from the default partition this shortly before it begins: a weekend may pass before anybody starts a relay again. */
+const excludedLeadMs = 3 * dayMs;
 
 /**
  * Makes the partitions of the days ahead, and today's where nobody writes events yet (`today`): a write that is on its way to the
@@ -230,6 +232,16 @@ export async function outboxDays(client: pg.ClientBase): Promise<OutboxPartition
      where i.inhparent = 'belfry.outbox'::regclass
      order by until nulls last`);
   return rows;
+}
+
+/** Days (YYYY-MM-DD) that can not be written now: somebody is making them, or died while making them. */
+export async function excludedDays(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ day: string }>(
+    `select to_char(to_date(right(conname, 8), 'YYYYMMDD'), 'YYYY-MM-DD') as day
+       from pg_constraint where conrelid = to_regclass('belfry.outbox_default') and conname ~ '^without_[0-9]{8}$'
+      order by day`,
+  );
+  return rows.map(({ day }) => day);
 }
 
 /** Runs the work in a transaction with the lock timeout; tries again when a lock was not to be had. */

@@ -50,6 +50,9 @@ export interface ReaderOptions {
   readonly rowLimit?: number;
 }
 
+/** Most rows of a page, where nothing else is said. */
+export const pageRows = 20_000;
+
 export class OutboxReader<Row extends PageColumns> {
   /** Settings of the session that the reader's statements are planned for. */
   static readonly session = outboxSession;
@@ -68,7 +71,7 @@ export class OutboxReader<Row extends PageColumns> {
     this.#statement = options.statement;
     this.#limit = options.limit ?? 5_000;
     this.#smallLimit = Math.min(options.smallLimit ?? 50, this.#limit);
-    this.#rowLimit = options.rowLimit ?? 20_000;
+    this.#rowLimit = options.rowLimit ?? pageRows;
   }
 
   /**
@@ -134,7 +137,7 @@ export class OutboxReader<Row extends PageColumns> {
 }
 
 /** Without the rows of the last event, of which there may be more; all of them where it is the only one. */
-function withoutLast<Row extends PageColumns>(rows: readonly Row[]): readonly Row[] {
+export function withoutLast<Row extends Pick<PageColumns, 'id'>>(rows: readonly Row[]): readonly Row[] {
   const last = rows.at(-1)?.id;
   const end = rows.findIndex(({ id }) => id === last);
   return end === 0 ? rows : rows.slice(0, end);

@@ -141,7 +141,8 @@ async function rewriteOutbox(client: pg.ClientBase, cursor: Cursor, now: string)
                         as unread
                  from belfry.outbox o left join belfry.source_state s on s.source = o.source) o
         where id = row_id and at = row_at
-          and (unread or xid >= pg_snapshot_xmin($5::pg_snapshot))
+          -- Also what a restore before this one took for counted: it would be unread again.
+          and (unread or xid >= pg_snapshot_xmin($5::pg_snapshot) or xid = '${countedPast}'::xid8)
        returning unread and counted as counted
      )
      select coalesce(bool_or(counted), false) as counted from rewritten`,

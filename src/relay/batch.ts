@@ -177,7 +177,7 @@ export class BatchProcessor {
   ): Promise<BatchOutcome> {
     const { plan } = prepared;
     const questions =
-      cursor === null ? groupQuestionsOf(plan, recipients) : pageQuestionsOf(plan, prepared.events.length);
+      recipients === null ? pageQuestionsOf(plan, prepared.events.length) : groupQuestionsOf(plan, recipients);
     for (let attempt = 1; ; attempt++) {
       const [privacy, loaded, threads, told] = await Promise.all([
         attempt === 1 ? prepared.privacy : this.privacy.load(connections.reader, this.questionsOf(plan)),
@@ -203,14 +203,14 @@ export class BatchProcessor {
     }
   }
 
-  /** What `process` would store now, and what it would leave to jobs. Stores nothing. */
+  /** What `process` would store now, and what it would leave to jobs. Stores nothing. Throws BatchTooLarge. */
   async judge(
     connections: Pick<BatchConnections, 'writer' | 'plans'>,
     prepared: Preparation,
   ): Promise<{ readonly batch: Batch; readonly wide: readonly WideStep[] }> {
     await connections.plans.expect(sizeOf(prepared.events.length, prepared.plan));
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
-    const groups = await loadGroupFacts(connections.writer, groupQuestionsOf(plan, null));
+    const groups = await loadGroupFacts(connections.writer, pageQuestionsOf(plan, prepared.events.length));
     const told = await this.subjects.load(connections.writer, plan.steps);
     return { batch: this.decide(plan, await prepared.privacy, groups, told, null).batch, wide };
   }

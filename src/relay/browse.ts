@@ -13,7 +13,8 @@ import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
 import { quoteLiteral } from '../postgres.js';
 import type { SourceEvent } from '../rules/event.js';
-import { loadColumnTypes } from '../schema/columns.js';
+import { loadColumnTypes, personOf } from '../schema/columns.js';
+import type { ColumnTypes } from '../schema/columns.js';
 import { conditionOf, isTold, pairsOf, userColumns } from './filter.js';
 import type { OutboxFilter } from './filter.js';
 import { resolveSql } from './resolve.js';
@@ -45,16 +46,15 @@ export async function listOutbox(
   limit: number,
 ): Promise<OutboxItem[]> {
   const browser = await Browser.open(client, config);
+  const user = filter.user === undefined ? null : await personOf(client, filter.user, browser.types);
   const items: OutboxItem[] = [];
   for (let before = '9223372036854775807'; ;) {
-    const rows = await browser.page(`${conditionOf(config, filter)} and o.id < ${before}`);
+    const rows = await browser.page(`${conditionOf(config, browser.types, filter)} and o.id < ${before}`);
     const resolved = await browser.resolve(rows.filter((row) => browser.isResolvable(row)).map((row) => row.id));
-    const notified =
-      filter.user === undefined ? new Set<string>() : await browser.notified(filter.user, [...resolved.values()]);
+    const notified = user === null ? new Set<string>() : await browser.notified(user, [...resolved.values()]);
     for (const row of rows) {
       const event = resolved.get(row.id);
-      if (filter.user !== undefined && !concerns(browser.sources.get(row.source), row, event, filter.user, notified))
-        continue;
+      if (user !== null && !concerns(browser.sources.get(row.source), row, event, user, notified)) continue;
       items.push(itemOf(browser.sources.get(row.source), config, row, event));
       if (items.length === limit) return items;
     }
@@ -89,6 +89,7 @@ class Browser {
   private constructor(
     private readonly client: pg.ClientBase,
     config: Config,
+    readonly types: ColumnTypes,
     private readonly resolvePage: (pageSelect: string) => string,
   ) {
     this.sources = new Map(config.sources.map((source) => [source.name, source]));
@@ -96,7 +97,8 @@ class Browser {
   }
 
   static async open(client: pg.ClientBase, config: Config): Promise<Browser> {
-    return new Browser(client, config, resolveSql(config.sources, await loadColumnTypes(client, config)));
+    const types = await loadColumnTypes(client, config);
+    return new Browser(client, config, types, resolveSql(config.sources, types));
   }
 
   async page(condition: string): Promise<Row[]> {

@@ -33,12 +33,16 @@ const everyMs = {
   look: 10_000,
 } as const;
 
+/** A count that failed rests so many times as long as it took. */
+const countRetry = { leastMs: 60_000, rest: 20 } as const;
+
 /** Dead letters that are tried again in one go. */
 const retriesAtOnce = 100;
 
 export class Chores {
   private readonly dueAt = { drift: 0, look: 0 };
   private readonly drift: Drift;
+  private countAt = 0;
 
   constructor(private readonly options: ChoresOptions) {
     const { config, log, metrics, facts, wake } = options;
@@ -105,10 +109,21 @@ export class Chores {
     return { due, lost, held, dead: dead > 0 };
   }
 
-  /** Sources that belfry migrate left to be counted, because this relay leads or began to. */
+  /**
+   * Sources that belfry migrate left to be counted, because this relay leads or began to. Reading waits for it, so one that failed is not tried
+   * again before as long as it took has passed many times.
+   */
   private async count(leading: Leading): Promise<void> {
     const { config, log, facts } = this.options;
-    if ((await seedDue(facts, config, log)).length === 0) return;
+    const began = performance.now();
+    if (began < this.countAt) return;
+    try {
+      if ((await seedDue(facts, config, log)).length === 0) return;
+    } catch (error) {
+      const now = performance.now();
+      this.countAt = now + Math.max(countRetry.leastMs, (now - began) * countRetry.rest);
+      throw error;
+    }
     // It was read with the counts before.
     leading.forgetAhead();
     leading.publish([{ to: 'control', kind: 'resync', reason: 'counted', userIds: null }]);

@@ -8,7 +8,7 @@ import type { Config, Source } from '../config.js';
 import type { SuppressRule } from '../rules/event.js';
 import { suppressedBy } from '../rules/privacy.js';
 import { quoteTable } from '../postgres.js';
-import { loadColumnTypes } from '../schema/columns.js';
+import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { deliveryOf, deliveryQuestions } from './questions.js';
 import { pushesOf, timesOf } from './explain-times.js';
@@ -84,11 +84,12 @@ export async function explainEvent(
   client: pg.ClientBase,
   config: Config,
   id: string,
-  user: string | null,
+  who: string | null,
 ): Promise<Explanation | null> {
   const row = await eventRow(client, id);
   if (row === null) return null;
   const types = await loadColumnTypes(client, config);
+  const user = who === null ? null : await personOf(client, who, types);
   const { item, notes } = await resolved(client, config, types, id, row);
   const sources = new Map(config.sources.map((source) => [source.name, source]));
   const plan = planPage(item === null ? [] : [item], {

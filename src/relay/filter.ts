@@ -2,11 +2,13 @@
  * Which events of the outbox are meant: the filters of the commands, as a condition in SQL.
  *
  * What the columns of a row tell is asked here. Whom a path or a query leads to can't be: such sources pass the condition, and
- * whoever reads looks at the resolved event.
+ * whoever reads looks at the resolved event, which names people as their rows do: so must the filter then (`personOf`).
  */
 
 import type { Config, Source } from '../config.js';
 import { quoteLiteral } from '../postgres.js';
+import { isPerson } from '../schema/columns.js';
+import type { ColumnTypes } from '../schema/columns.js';
 
 export interface OutboxFilter {
   readonly source?: string;
@@ -22,14 +24,14 @@ export interface OutboxFilter {
 }
 
 /** The condition on `belfry.outbox o`; for a user it lets through what only a path or query can tell (`concernsUser`). */
-export function conditionOf(config: Config, filter: OutboxFilter): string {
+export function conditionOf(config: Config, types: ColumnTypes, filter: OutboxFilter): string {
   const parts = ['true'];
   if (filter.source !== undefined) parts.push(`o.source = ${quoteLiteral(filter.source)}`);
   if (filter.since !== undefined) parts.push(`o.at >= ${quoteLiteral(filter.since.toISOString())}`);
   if (filter.until !== undefined) parts.push(`o.at < ${quoteLiteral(filter.until.toISOString())}`);
   if (filter.type !== undefined) parts.push(typeCondition(config, filter.type));
   if (filter.object !== undefined) parts.push(objectCondition(config, filter.object));
-  if (filter.user !== undefined) parts.push(userCondition(config, filter.user));
+  if (filter.user !== undefined) parts.push(userCondition(config, types, filter.user));
   return parts.join('\n and ');
 }
 
@@ -53,25 +55,29 @@ function objectCondition(config: Config, object: string): string {
   );
 }
 
-function userCondition(config: Config, user: string): string {
+function userCondition(config: Config, types: ColumnTypes, user: string): string {
+  const names = (columns: readonly string[]): string => anyColumn(columns, (value) => isPerson(value, user, types));
   const open = config.sources.filter((source) => !isTold(source)).map((source) => source.name);
   return anyOf([
     `o.source in (${list(open)})`,
-    `o.source = 'belfry.revoke' and ${holds(['user_id'], user)}`,
-    `o.source = 'belfry.notify' and ${holds(['user_id', 'actor_id'], user)}`,
+    `o.source = 'belfry.revoke' and ${names(['user_id'])}`,
+    `o.source = 'belfry.notify' and ${names(['user_id', 'actor_id'])}`,
     ...config.sources
       .filter(isTold)
-      .map((source) => `o.source = ${quoteLiteral(source.name)} and ${holds(userColumns(source), user)}`),
-    ...pairsOf(config).map(({ name, columns }) => `o.source = ${quoteLiteral(name)} and ${holds(columns, user)}`),
+      .map((source) => `o.source = ${quoteLiteral(source.name)} and ${names(userColumns(source))}`),
+    ...pairsOf(config).map(({ name, columns }) => `o.source = ${quoteLiteral(name)} and ${names(columns)}`),
   ]);
 }
 
 /** One of the columns holds the id, before or after; the outbox has a char(n) with the blanks that fill it up. */
 function holds(columns: readonly string[], id: string): string {
-  const sides = columns.flatMap((column) =>
-    ['new', 'old'].map((side) => `rtrim(o.${side} ->> ${quoteLiteral(column)}) = ${quoteLiteral(id.trimEnd())}`),
+  return anyColumn(columns, (value) => `rtrim(${value}) = ${quoteLiteral(id.trimEnd())}`);
+}
+
+function anyColumn(columns: readonly string[], condition: (value: string) => string): string {
+  return anyOf(
+    columns.flatMap((column) => ['new', 'old'].map((side) => condition(`o.${side} ->> ${quoteLiteral(column)}`))),
   );
-  return anyOf(sides);
 }
 
 function anyOf(conditions: readonly string[]): string {

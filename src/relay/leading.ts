@@ -16,7 +16,7 @@ import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { Doorbell } from '../outbox/doorbell.js';
-import { OutboxReader } from '../outbox/reader.js';
+import { OutboxReader, pageRows, withoutLast } from '../outbox/reader.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { nextUnread } from './aside.js';
 import { BatchProcessor } from './batch.js';
@@ -25,7 +25,7 @@ import { mappedSources, WriterPlans } from './connections.js';
 import { DeadKeys } from './dead-keys.js';
 import { blame } from './failures.js';
 import { FanOut } from './fan-out.js';
-import { nextDueMs } from './group-facts.js';
+import { BatchTooLarge, nextDueMs } from './group-facts.js';
 import type { RelayObserver } from './observer.js';
 import { PageWork, withRetries } from './page-work.js';
 import { PrivacyLoader } from './privacy-facts.js';
@@ -230,14 +230,23 @@ export class Leading {
     return this.reading.busy;
   }
 
-  /** Processes events that stand in no outbox (repairs); the cursor stays where it is. */
+  /** Processes events that stand in no outbox (repairs), in halves where they are too large; the cursor stays where it is. */
   async inject(events: readonly PageEvent[]): Promise<void> {
     const { processor, connections } = this.parts;
     this.changes += 1;
-    await this.injectPrepared(processor.prepare(connections, events));
+    try {
+      await this.injectPrepared(processor.prepare(connections, events));
+    } catch (error) {
+      if (!(error instanceof BatchTooLarge)) throw error;
+      if (this.stopping || !this.term.trusted())
+        throw new BelfryError('lease_lost', 'The term is over.', { retry: true, cause: error });
+      const middle = events.length >> 1;
+      await this.inject(events.slice(0, middle));
+      await this.inject(events.slice(middle));
+    }
   }
 
-  /** Likewise, prepared by somebody else (replays). */
+  /** Likewise in one go, prepared by somebody else (replays). Throws BatchTooLarge. */
   async injectPrepared(preparation: Preparation): Promise<BatchOutcome> {
     const { processor, connections, deadKeys } = this.parts;
     const outcome = await withRetries(() => processor.process(connections, this.term.term, preparation, null));
@@ -274,10 +283,15 @@ export class Leading {
     });
   }
 
-  /** Events that stand in the outbox, resolved as they would be now; nothing is stored. */
+  /**
+   * Events that stand in the outbox, resolved as they would be now; nothing is stored. Of these as many, from the first on, as have no more
+   * rows than a page; at least one.
+   */
   async resolve(pageSelect: string): Promise<PageEvent[]> {
-    const { rows } = await this.options.facts.query<ResolvedRow>(this.parts.statement(pageSelect));
-    return eventsOf(rows, this.parts.sources);
+    const { rows } = await this.options.facts.query<ResolvedRow>(
+      `${this.parts.statement(pageSelect)} limit ${String(pageRows + 1)}`,
+    );
+    return eventsOf(rows.length > pageRows ? withoutLast(rows) : rows, this.parts.sources);
   }
 
   private async read(): Promise<PreparedPage | null> {

@@ -14,7 +14,7 @@ import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
 import type { Person } from '../rules/event.js';
 import { directedKey, hiddenKey, ownerKey, threadKey } from '../rules/privacy.js';
 import type { Delivery, PrivacyFacts } from '../rules/privacy.js';
-import { cast, fitting, holdingRows } from '../schema/columns.js';
+import { cast, fitting, holdingRows, personColumn } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { loadOwners } from '../schema/owners.js';
 import type { Owners } from '../schema/owners.js';
@@ -121,9 +121,17 @@ export class PrivacyLoader {
     const fits = (table: string | undefined, column: string | null | undefined): ((id: string) => boolean) =>
       table === undefined || typeof column !== 'string' ? () => false : fitting(types(table, column));
     const person = fits(config.people?.table, config.people?.id);
-    const block = fits(config.blocks?.table, config.blocks?.from);
-    const mute = fits(config.mutes?.table, config.mutes?.from);
-    const threadUser = fits(config.threadMutes?.table, config.threadMutes?.user);
+    const named = (table: string | undefined, ...columns: (string | undefined)[]): ((id: string) => boolean) => {
+      const fit = columns.map((column) =>
+        table === undefined || column === undefined
+          ? (): boolean => false
+          : fitting(personColumn(table, column, types).type),
+      );
+      return (id) => fit.every((fitsOne) => fitsOne(id));
+    };
+    const block = named(config.blocks?.table, config.blocks?.from, config.blocks?.to);
+    const mute = named(config.mutes?.table, config.mutes?.from, config.mutes?.to);
+    const threadUser = named(config.threadMutes?.table, config.threadMutes?.user);
     const threadId = fits(config.threadMutes?.table, config.threadMutes?.id);
     const among = (fit: (id: string) => boolean): [string[], string[]] => {
       const a: string[] = [];
@@ -203,16 +211,15 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   const blocksSql =
     blocks === null
       ? `${nothing} where ($2::text[], $3::text[]) is null or true`
-      : relationSql(blocks, '$2', '$3', type);
+      : relationSql(blocks, '$2', '$3', types);
   const mutesSql =
-    mutes === null ? `${nothing} where ($4::text[], $5::text[]) is null or true` : relationSql(mutes, '$4', '$5', type);
+    mutes === null
+      ? `${nothing} where ($4::text[], $5::text[]) is null or true`
+      : relationSql(mutes, '$4', '$5', types);
   const threadSql =
     threadMutes === null
       ? `${nothing} where ($6::text[], $7::text[], $8::text[]) is null or true`
-      : `json_agg(json_build_array(w.a, w.b, w.c))
-         from unnest($6::text[], $7::text[], $8::text[], $6::text[]::${type(threadMutes.table, threadMutes.user)}[], $8::text[]::${type(threadMutes.table, threadMutes.id)}[]) w(a, b, c, x, z)
-         join ${holdingRows(threadMutes)} t on t.${quoteIdent(threadMutes.user)} = w.x and t.${quoteIdent(threadMutes.id)} = w.z
-           ${types(threadMutes.table, threadMutes.kind) === null ? `and w.b = ${quoteLiteral(threadMutes.kind)}` : `and t.${quoteIdent(threadMutes.kind)}::text = w.b`}`;
+      : mutedThreadsSql(threadMutes, types);
   const hiddenAll =
     hidden.length === 0
       ? `${nothing} where ($11::text[], $12::text[], $13::text[]) is null or true`
@@ -231,18 +238,25 @@ function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[],
   (select ${ownerBlocks}) as owner_blocks`;
 }
 
+function mutedThreadsSql(threadMutes: NonNullable<Config['threadMutes']>, types: ColumnTypes): string {
+  const { table, kind, id } = threadMutes;
+  const user = personColumn(table, threadMutes.user, types);
+  const ofKind = types(table, kind) === null ? `w.b = ${quoteLiteral(kind)}` : `t.${quoteIdent(kind)}::text = w.b`;
+  return `json_agg(json_build_array(w.a, w.b, w.c))
+         from unnest($6::text[], $7::text[], $8::text[], $6::text[]::${user.type}[], $8::text[]::${types(table, id) ?? 'text'}[]) w(a, b, c, x, z)
+         join ${holdingRows(threadMutes)} t on ${user.sql} = w.x and t.${quoteIdent(id)} = w.z and ${ofKind}`;
+}
+
 /** Pairs (a, b) of which a does not hear of b: `$a` and `$b` are asked about, pair by pair, and given back as they came. */
-function relationSql(
-  relation: RelationConfig,
-  a: string,
-  b: string,
-  type: (table: string, column: string) => string,
-): string {
+function relationSql(relation: RelationConfig, a: string, b: string, types: ColumnTypes): string {
   const { table, from, to } = relation;
   const rows = holdingRows(relation);
-  const pairs = (x: string, y: string): string => `
-    select w.a, w.b from unnest(${a}::text[], ${b}::text[], ${a}::text[]::${type(table, x)}[], ${b}::text[]::${type(table, y)}[]) w(a, b, x, y)
-      join ${rows} t on t.${quoteIdent(x)} = w.x and t.${quoteIdent(y)} = w.y`;
+  const pairs = (one: string, other: string): string => {
+    const [x, y] = [personColumn(table, one, types), personColumn(table, other, types)];
+    return `
+    select w.a, w.b from unnest(${a}::text[], ${b}::text[], ${a}::text[]::${x.type}[], ${b}::text[]::${y.type}[]) w(a, b, x, y)
+      join ${rows} t on ${x.sql} = w.x and ${y.sql} = w.y`;
+  };
   const both = relation.direction === 'both' ? ` union all ${pairs(to, from)}` : '';
   return `json_agg(json_build_array(x.a, x.b)) from (${pairs(from, to)}${both}) x`;
 }
@@ -264,9 +278,9 @@ function ownersSql(config: Config, types: ColumnTypes, owners: Owners): string |
   if (blocks === null || owners.kinds.length === 0) return null;
   const table = holdingRows(blocks);
   const both = blocks.direction === 'both';
+  const [from, to] = [personColumn(blocks.table, blocks.from, types), personColumn(blocks.table, blocks.to, types)];
   const between = (one: string, other: string): string =>
-    `exists (select from ${table} t where t.${quoteIdent(blocks.from)} = ${cast(one, types(blocks.table, blocks.from) ?? 'text', null)}
-       and t.${quoteIdent(blocks.to)} = ${cast(other, types(blocks.table, blocks.to) ?? 'text', null)})`;
+    `exists (select from ${table} t where ${from.sql} = ${cast(one, from.type, null)} and ${to.sql} = ${cast(other, to.type, null)})`;
   return owners.kinds
     .map((kind) => {
       const { from, where, owner } = owners.of(kind, 'w.o');
@@ -290,9 +304,9 @@ function followsSql(config: Config, types: ColumnTypes): string | null {
   );
   if (source?.actor?.kind !== 'column' || source.recipient?.kind !== 'column') return null;
   const { actor, recipient } = source;
-  const follower = cast('w.a', types(source.table, actor.column) ?? 'text', null);
-  const followed = cast('w.b', types(source.table, recipient.column) ?? 'text', null);
+  const follower = personColumn(source.table, actor.column, types);
+  const followed = personColumn(source.table, recipient.column, types);
   return `select w.a, w.b from unnest($1::text[], $2::text[]) w(a, b)
-    where exists (select from ${quoteTable(source.table)} t where t.${quoteIdent(actor.column)} = ${follower}
-      and t.${quoteIdent(recipient.column)} = ${followed} ${source.when === null ? '' : `and (${source.when}\n)`})`;
+    where exists (select from ${quoteTable(source.table)} t where ${follower.sql} = ${cast('w.a', follower.type, null)}
+      and ${followed.sql} = ${cast('w.b', followed.type, null)} ${source.when === null ? '' : `and (${source.when}\n)`})`;
 }

@@ -58,10 +58,10 @@ export function sizeOf(events: number, plan: Plan): number {
   return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events);
 }
 
-/** As many as a page has rows (outbox/reader.ts). */
-const mostShares = 20_000;
+/** What a transaction may take back: as many as a page has rows (outbox/reader.ts). */
+export const mostShares = 20_000;
 
-/** Questions of a batch of a page, which is halved where they find too much. */
+/** Questions of a batch of several events, which is halved where they find too much. */
 export function pageQuestionsOf(plan: Plan, events: number): GroupQuestions {
   return { ...groupQuestionsOf(plan, null), ...(events > 1 ? { mostShares } : {}) };
 }

@@ -36,6 +36,8 @@ export class Retention {
   private readonly stopping = new AbortController();
   private running: Promise<void> | null = null;
   private daysDueAt = 0;
+  /** What was told last of days that are not as they should be. */
+  private readonly told = new Map<string, string>();
 
   constructor(private readonly options: RetentionOptions) {}
 
@@ -80,12 +82,22 @@ export class Retention {
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
       cancel = () => void cancelStatement(url, rows[0]?.pid).catch(() => undefined);
       signal.addEventListener('abort', cancel);
-      await ensurePartitions(client, { today: false, signal });
-      await dropOldPartitions(client, { retentionMs: config.retention.outboxMs });
+      const { left, busy } = await ensurePartitions(client, { today: false, signal });
+      this.tell('days of the outbox could not be made', { left, busy });
+      const old = await dropOldPartitions(client, { retentionMs: config.retention.outboxMs });
+      this.tell('old days of the outbox were not dropped', { unread: old.unread, busy: old.busy });
     } finally {
       if (cancel !== null) signal.removeEventListener('abort', cancel);
       await client.end().catch(() => undefined);
     }
+  }
+
+  /** Once for the same days. */
+  private tell(message: string, days: Readonly<Record<string, readonly string[]>>): void {
+    const text = JSON.stringify(days);
+    if (this.told.get(message) === text) return;
+    this.told.set(message, text);
+    if (Object.values(days).some((names) => names.length > 0)) this.options.log.warn(days, message);
   }
 
   private async round(): Promise<void> {

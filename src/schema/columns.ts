@@ -111,17 +111,51 @@ export function cast(value: string, to: string, from: string | null): string {
 
 /**
  * A person's id (an expression of text from a column of type `from`) as their row writes it: an upper-case uuid and `'ADA'` of a citext
- * find the row, but inboxes and sessions go by its text. As it is given where there is no such person.
+ * find the row, but inboxes and sessions go by its text. As it is given where there is no such person; where nothing keeps ids apart, any of
+ * those that are equal.
  */
 export function personId(value: string, from: string | null, { people }: ColumnTypes): string {
   if (people === null) return value;
   const { table, id, type } = people;
-  // Equal ones are written alike.
-  const alike = isInteger(type) || (isText(type) && !isCaseless(type));
-  if (alike || (type === 'uuid' && from === type)) return value;
+  if (writtenAlike(type) || (type === 'uuid' && from === type)) return value;
   const own = cast(value, type, from);
   if (type === 'uuid') return `coalesce((${own})::text, ${value})`;
-  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own}), ${value})`;
+  return `coalesce((select belfry_p.${quoteIdent(id)}::text from ${quoteTable(table)} belfry_p where belfry_p.${quoteIdent(id)} = ${own} limit 1), ${value})`;
+}
+
+/** The id of a person as their row writes it; as it is given where there is no such person. One statement, if that. */
+export async function personOf(client: pg.ClientBase, id: string, types: ColumnTypes): Promise<string> {
+  const sql = personId('$1::text', null, types);
+  if (sql === '$1::text') return id;
+  return (await client.query<{ id: string }>(`select ${sql} as id`, [id])).rows[0]?.id ?? id;
+}
+
+/** That a text from anywhere names this person, however it is spelt. */
+export function isPerson(value: string, id: string, { people }: ColumnTypes): string {
+  const literal = quoteLiteral(id.trimEnd());
+  const plain = `rtrim(${value}) = ${literal}`;
+  if (people === null || writtenAlike(people.type)) return plain;
+  const [one, other] = [cast(`rtrim(${value})`, people.type, null), cast(literal, people.type, null)];
+  return `(${plain} or (${one}) = (${other}))`;
+}
+
+/** A column that names people, to be compared with a person's id. */
+export interface PersonColumn {
+  readonly sql: string;
+  /** What the id is cast to. */
+  readonly type: string;
+}
+
+/**
+ * A column (of `row`) that names people, and what it is compared as: its own type, but that of people's ids where it is text, in which one id may be
+ * spelt in many ways. Then an index on the column alone does not serve; doctor names the one that does (doctor/indexes.ts).
+ */
+export function personColumn(table: string, column: string, types: ColumnTypes, row: 't.' | '' = 't.'): PersonColumn {
+  const own = types(table, column) ?? 'text';
+  const sql = `${row}${quoteIdent(column)}`;
+  const type = types.people?.type ?? own;
+  if (type === own || !isText(own) || writtenAlike(type)) return { sql, type: own };
+  return { sql: `(${cast(`${sql}::text`, type, null)})`, type };
 }
 
 /** A table of the config as a term of FROM: only rows for which `when` holds and `until` has not passed. */
@@ -159,6 +193,11 @@ export function isInteger(type: string | null): boolean {
 
 export function isText(type: string): boolean {
   return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || isCaseless(type);
+}
+
+/** Whether equal values of a type have one text. */
+function writtenAlike(type: string): boolean {
+  return isInteger(type) || (isText(type) && !isCaseless(type));
 }
 
 function isCaseless(type: string): boolean {

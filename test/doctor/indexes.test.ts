@@ -1,6 +1,7 @@
 /** Each look-up of the relay and the gateway wants its index, and is content with one that begins with its column. */
 import { expect, it, onTestFinished } from 'vitest';
 import { missingIndexes } from '../../src/doctor/indexes.js';
+import { loadColumnTypes, personColumn } from '../../src/schema/columns.js';
 import { captureConfig } from '../capture/support.js';
 import { createTestDatabase } from '../support/postgres.js';
 
@@ -39,5 +40,30 @@ it('no index at all, one by one, and one that holds only some rows', async () =>
     const [missing] = await missingIndexes(client, config);
     await client.query(missing?.sql ?? '');
     expect((await wanted()).sort()).toEqual(first.slice(first.length - left + 1).sort());
+  }
+});
+
+it('of text that is compared as ids of people are: on what it is compared as, which then serves', async () => {
+  const database = await createTestDatabase({
+    prepare: `create table people (id uuid primary key); create table blocks (a text, b text); create index on blocks (a); create index on blocks (b);
+      create table mutes (a uuid, b text); create table threads (u text, t int); create index on threads (t); create table likes (u int primary key, p int);
+      create table posts (id int primary key, owner uuid); create index on mutes (a)`,
+  });
+  onTestFinished(() => database.drop());
+  const client = await database.client();
+  const missing = await missingIndexes(client, config);
+  expect(missing.map(({ what }) => what).sort()).toEqual([
+    'public.blocks by a (blocks)',
+    'public.blocks by b (blocks)',
+  ]);
+  for (const { sql } of missing) await client.query(sql);
+  expect(await missingIndexes(client, config)).toEqual([]);
+  const types = await loadColumnTypes(client, config);
+  await client.query('set enable_seqscan = off');
+  for (const column of ['a', 'b']) {
+    const { rows } = await client.query<Record<string, string>>(
+      `explain select from blocks t where ${personColumn('public.blocks', column, types).sql} = '00000000-0000-4000-8000-000000000001'`,
+    );
+    expect(rows.map((row) => row['QUERY PLAN']).join()).toContain('Index Cond');
   }
 });

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { seedCounters } from '../../src/inbox/seed.js';
+import { listOutbox } from '../../src/relay/browse.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 
@@ -206,6 +207,16 @@ blocks: { table: blocks, from: a, to: b }`,
       expect(
         await uuids.heard(`insert into notes values (1, '${upper(2)}', '${upper(1)}', '{${upper(1)},nobody}')`),
       ).toEqual(['also', 'asked', 'note'].map((type) => `${lower(1)} ${type} ${lower(2)}!`));
+      // Whoever looks for the person may spell them either way, too.
+      for (const user of [lower(1), upper(1)]) {
+        const { batches, database } = uuids;
+        const found = await listOutbox(await database.client(), batches.config, { user }, 10);
+        expect(found.map(({ source }) => source).sort()).toEqual(['also', 'asked', 'belfry.notify', 'note']);
+        expect(await batches.replay('deliver', { user })).toMatchObject({ processed: 4, already: 4 });
+        await uuids.sql(`update belfry.notification_event set removed_at = now()`);
+        expect(await batches.replay('rebuild', { user })).toMatchObject({ processed: 4, delivered: 4 });
+      }
+      uuids.batches.heard();
       expect(await uuids.heard(`update notes set by_id = lower(by_id), told = lower(told)`)).toEqual([]);
       expect(await uuids.published(`select belfry.revoke('${upper(1)}')`)).toEqual([
         expect.objectContaining({ kind: 'revoke', userId: lower(1) }),
@@ -218,6 +229,53 @@ blocks: { table: blocks, from: a, to: b }`,
       ]);
     } finally {
       await uuids.stop();
+    }
+  });
+
+  it('of a uuid in relations of text: blocks, mutes, muted threads and follows hold', async () => {
+    const written = await startMapping(
+      `create table users (id uuid primary key, name text);
+       create table blocks (a text, b text);
+       create table mutes (a text, b text);
+       create table threads (who text, thread int);
+       create table follows (who text, whom text);
+       create table posts (id int primary key, owner uuid);
+       create table likes (who text, post int);
+       insert into users values ('${lower(1)}'), ('${lower(2)}'), ('${lower(3)}'), ('${lower(4)}'), ('${lower(5)}');
+       insert into posts values (1, '${lower(1)}'), (2, '${lower(1)}');
+       insert into mutes values ('${upper(1)}', '${upper(3)}'), ('nobody', '${upper(3)}');
+       insert into threads values ('${upper(1)}', 2);
+       insert into follows values ('${upper(1)}', '${upper(5)}');`,
+      `
+  - { name: like, type: like, table: likes, key: [who, post], actor: who, object: { kind: post, id: post }, recipient: { path: [{ from: post, table: posts, match: id, take: owner }] } }
+  - { name: follow, type: follow, table: follows, key: [who, whom], actor: who, recipient: whom }`,
+      `
+people: { table: users, name: name }
+blocks: { table: blocks, from: a, to: b }
+mutes: { table: mutes, from: a, to: b }
+threadMutes: { table: threads, user: who, kind: post, id: thread }`,
+    );
+    const { inbox } = written.batches;
+    const likes = (digit: number, post = 1): string => `insert into likes values ('${upper(digit)}', ${String(post)});`;
+    const shown = async () => (await inbox.list(lower(1), { limit: 10, before: null, state: null })).items.length;
+    try {
+      expect(await written.heard(likes(2))).toEqual([`${lower(1)} like ${lower(2)} post:1!`]);
+      expect(await shown()).toBe(1);
+      // Read before the relay has seen it.
+      await written.sql(`insert into blocks values ('${upper(2)}', '${upper(1)}'), ('nobody', '${upper(1)}')`);
+      expect(await shown()).toBe(0);
+      expect(await inbox.badges([lower(1)])).toEqual(new Map([[lower(1), { unseen: 0, unread: 0 }]]));
+      expect((await inbox.blockedWith([lower(1), 'nobody'])).get(lower(1))).toEqual(new Set(['nobody', lower(2)]));
+      await written.heard();
+      const notify = `select belfry.notify('${upper(1)}', 'news', 'hello', actor_id => '${upper(2)}');`;
+      expect(await written.suppressed(notify)).toEqual([`${lower(1)} blocked`]);
+      expect(await written.suppressed(likes(3))).toEqual([`${lower(1)} muted`]);
+      expect(await written.suppressed(likes(4, 2))).toEqual([`${lower(1)} thread_muted`]);
+      await inbox.setPreferences(lower(1), { like: 'following' });
+      expect(await written.suppressed(likes(4))).toEqual([`${lower(1)} policy`]);
+      expect(await written.heard(likes(5))).toEqual([`${lower(1)} like ${lower(5)} post:1!`]);
+    } finally {
+      await written.stop();
     }
   });
 
@@ -244,6 +302,26 @@ threadMutes: { table: threads, user: who, kind: thread, id: topic }`,
       ]);
     } finally {
       await uuids.stop();
+    }
+  });
+
+  it('of a citext that nothing keeps apart: it is one of those that are equal', async () => {
+    const cased = await startMapping(
+      `create extension citext;
+       create table accounts (id citext, name text);
+       create table notes (id int primary key, told text);
+       insert into accounts values ('Ada', 'Ada'), ('ADA', 'Ada');`,
+      `
+  - { name: note, type: note, table: notes, key: [id], recipient: told }`,
+      `
+people: { table: accounts, name: name }`,
+    );
+    try {
+      expect(await cased.heard(`insert into notes values (1, 'ada')`)).toEqual([
+        expect.stringMatching(/^(Ada|ADA) note nobody!$/),
+      ]);
+    } finally {
+      await cased.stop();
     }
   });
 

@@ -1,7 +1,7 @@
 /** Days of the outbox: made ahead, dropped behind the cursor, and nobody waits for either. */
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { dropOldPartitions, ensurePartitions } from '../../src/outbox/partitions.js';
+import { dropOldPartitions, ensurePartitions, excludedDays } from '../../src/outbox/partitions.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { Collector, insertEvent } from './rig.js';
 
@@ -159,21 +159,39 @@ test('beside a default partition that holds much, days are made without a look t
     { alone: false, read: 6_000 },
     { alone: true, read: 0 },
   ]);
-  expect(report).toEqual({ made: [2, 3, 4, 5, 6, 7].map(nameOf), left: [day(1)], busy: [] });
+  expect(report).toEqual({ made: [4, 5, 6, 7].map(nameOf), left: [1, 2, 3].map(day), busy: [] });
   expect(await excluded()).toBe(0);
-  // Tomorrow is no closer to being made, and what is there is not looked through again.
-  expect(await ensurePartitions(client, { today: false })).toEqual({ made: [], left: [day(1)], busy: [] });
+  // The next days are no closer to being made, and what is there is not looked through again.
+  expect(await ensurePartitions(client, { today: false })).toEqual({ made: [], left: [1, 2, 3].map(day), busy: [] });
 });
 
 test('a day of which something is in a default partition that holds much is left, and the others are made', async () => {
   await fillDefault();
-  await client.query(`insert into belfry.outbox (at, source, op) values ('${day(3)} 12:00+00', 'test', 'created')`);
+  await client.query(`insert into belfry.outbox (at, source, op) values ('${day(5)} 12:00+00', 'test', 'created')`);
   expect(await ensurePartitions(client, { today: false })).toEqual({
-    made: [2, 4, 5, 6, 7].map(nameOf),
-    left: [day(1), day(3)],
+    made: [4, 6, 7].map(nameOf),
+    left: [1, 2, 3, 5].map(day),
     busy: [],
   });
   expect(await countIn('outbox_default')).toBe(6_001);
+});
+
+test('who dies while a day is excluded leaves every write of the next three days as it was', async () => {
+  await fillDefault();
+  await client.query(`
+    create function public.hold() returns event_trigger language plpgsql
+      as $$ begin if current_query() ~ 'verify_excluded_days' then perform pg_sleep(3600); end if; end $$;
+    create event trigger hold on ddl_command_start when tag in ('ALTER TABLE') execute function public.hold()`);
+  const maker = await database.client();
+  const making = ensurePartitions(maker, { today: false }).catch(() => 'died');
+  const sleeping = `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
+  await expect.poll(async () => (await client.query(sleeping)).rowCount, { timeout: 20_000 }).toBe(1);
+  expect(await making).toBe('died');
+  expect(await excludedDays(client)).toEqual([4, 5, 6, 7].map(day));
+  for (const hours of [0, 24, 48, 72])
+    await client.query(
+      `insert into belfry.outbox (at, source, op) values (clock_timestamp() + ${hours} * interval '1 hour', 'test', 'created')`,
+    );
 });
 
 test('days that somebody excluded and then died can be written again, and are made', async () => {

@@ -164,6 +164,24 @@ describe('settled', () => {
     }
   });
 
+  test('restored once more: what the restore before found unread and counted was read since', async () => {
+    const far = 4_000_000_000;
+    onTestFinished(
+      async () => void (await database.pool.query(`delete from belfry.source_state where source = 'test'`)),
+    );
+    for (const name of ['one', 'two']) {
+      const id = await dumped(name, far + 50);
+      await client.query(
+        `insert into belfry.source_state (source, seed) values ('test', $1)
+         on conflict (source) do update set seed = excluded.seed, at = clock_timestamp()`,
+        [`${far + 100}:${far + 100}:`],
+      );
+      const leadership = await leadershipWith(`seen = '${far}:${far + 10}:', max_id = ${id}`);
+      collector.cursor = (await settlePast(client, leadership)).cursor;
+      expect((await collector.drain()).map((row) => row.n)).toEqual([name]);
+    }
+  });
+
   test('a leader of an older term changes nothing', async () => {
     await dumped('unread', 3_000_000_000);
     const leadership = await leadershipWith(`seen = '1:3000000000:', max_id = 0, timeline = '000000FF'`);

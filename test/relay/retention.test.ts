@@ -8,6 +8,7 @@ import { parseConfig } from '../../src/config.js';
 import { createMetrics } from '../../src/metrics.js';
 import { outboxDays } from '../../src/outbox/partitions.js';
 import { Relay } from '../../src/relay/relay.js';
+import { Retention } from '../../src/relay/retention.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addUsers, socialConfig, socialSql } from '../support/social.js';
@@ -52,7 +53,7 @@ it('a relay that stops while a full default partition is looked through breaks t
   await withRelay(async () => {
     const looking = `select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
     await expect.poll(() => count(looking), patience).toBe(1);
-    expect(await count(excluded)).toBe(6);
+    expect(await count(excluded)).toBe(4);
   });
   expect(await count(excluded)).toBe(0);
   await client.query('drop event trigger hold; truncate belfry.outbox_default');
@@ -62,6 +63,27 @@ it('a week of days is made when a term begins', async () => {
   const days = async () => (await outboxDays(client)).filter(({ until }) => until !== null).length;
   // In the last minute of a day the next one counts as begun.
   await withRelay(() => expect.poll(days, patience).toBeGreaterThanOrEqual(6));
+});
+
+it('a day that is unread, and so not dropped, is told once', async () => {
+  await client.query(`
+    create table belfry.outbox_20200101 (like belfry.outbox including all excluding identity);
+    alter table belfry.outbox attach partition belfry.outbox_20200101 for values from ('2020-01-01 00:00+00') to ('2020-01-02 00:00+00');
+    update belfry.relay set seen = pg_current_snapshot()`);
+  await client.query(`insert into belfry.outbox (at, source, op) values ('2020-01-01 12:00+00', 'test', 'created')`);
+  const told: unknown[] = [];
+  const retention = new Retention({
+    config: parseConfig(socialConfig(database.url), {}, { path: 'test.yaml' }),
+    url: database.url,
+    log: pino({ level: 'warn' }, { write: (line: string) => void told.push(JSON.parse(line)) }),
+  });
+  retention.start();
+  await expect.poll(() => told, patience).toHaveLength(1);
+  await retention.stop();
+  expect(told).toMatchObject([
+    { msg: 'old days of the outbox were not dropped', unread: ['outbox_20200101'], busy: [] },
+  ]);
+  await client.query('drop table belfry.outbox_20200101');
 });
 
 it('events are read while old ones wait to be deleted', async () => {

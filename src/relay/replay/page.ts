@@ -86,7 +86,7 @@ export class ReplayPages {
     const sources = [...this.names, 'belfry.notify', 'belfry.announce'].map(quoteLiteral).join(', ');
     this.where = `o.source in (${sources}) and o.op in ('created', 'changed', 'removed', 'notify', 'announce')
  and ${readSql(bound)} and not exists (select from belfry.dead_event d where d.event_id = o.id)
- and ${conditionOf(config, filter)}`;
+ and ${conditionOf(config, types, filter)}`;
   }
 
   /** At most `limit` events after this id. Throws what Postgres says, also of a value that does not fit. */

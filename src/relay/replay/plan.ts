@@ -7,9 +7,9 @@ import type pg from 'pg';
 import type { Config, Source } from '../../config.js';
 import { suppressedBy } from '../../rules/privacy.js';
 import type { PrivacyFacts } from '../../rules/privacy.js';
-import { deliversOf, deliveryOf, deliveryQuestions } from '../questions.js';
+import { deliversOf, deliveryOf, deliveryQuestions, mostShares } from '../questions.js';
 import type { Preparation } from '../batch.js';
-import { counterKey } from '../group-facts.js';
+import { BatchTooLarge, counterKey } from '../group-facts.js';
 import { planPage } from '../plan.js';
 import type { DeliverStep, Plan, RetractStep, Step } from '../plan.js';
 import type { PrivacyLoader } from '../privacy-facts.js';
@@ -40,7 +40,7 @@ export class ReplayPlanner {
 
   /**
    * Events as ReplayPages gives them; `announced`: how many of them are announcements that everybody has; `told`: what was told wide
-   * and is not told again.
+   * and is not told again. Throws BatchTooLarge.
    */
   async prepare(items: readonly PageEvent[]): Promise<{
     readonly preparation: Preparation;
@@ -127,7 +127,7 @@ export class ReplayPlanner {
     return wide.filter(({ eventId }) => told.has(eventId));
   }
 
-  /** What stands in inboxes for these rows, and by today's mapping and rules should not. */
+  /** What stands in inboxes for these rows, and by today's mapping and rules should not. Throws BatchTooLarge, but not of a single row. */
   private async undue(
     rows: readonly DeliverStep[],
     steps: readonly Step[],
@@ -140,9 +140,11 @@ export class ReplayPlanner {
       `select e.source, e.key, e.user_id
          from unnest($1::text[], $2::text[]) w(source, key)
          join belfry.notification_event e on e.source = w.source and e.key = w.key
-        where e.removed_at is null and ($3::text is null or e.user_id = $3)`,
-      [rows.map(({ source }) => source), rows.map(({ key }) => key), onlyUser],
+        where e.removed_at is null and ($3::text is null or e.user_id = $3)
+        limit $4`,
+      [rows.map(({ source }) => source), rows.map(({ key }) => key), onlyUser, rows.length > 1 ? mostShares + 1 : null],
     );
+    if (rows.length > 1 && standing.rows.length > mostShares) throw new BatchTooLarge();
     return standing.rows.flatMap(({ source, key, user_id }): RetractStep[] => {
       const step = due.get(counterKey(source, key));
       const stays =

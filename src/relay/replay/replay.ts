@@ -18,7 +18,7 @@ import type { Config } from '../../config.js';
 import { messageOf, sqlState } from '../../errors.js';
 import type { Batch } from '../../inbox/store.js';
 import { connect } from '../../postgres.js';
-import { loadColumnTypes } from '../../schema/columns.js';
+import { loadColumnTypes, personOf } from '../../schema/columns.js';
 import { BatchProcessor } from '../batch.js';
 import type { BatchConnections, BatchOutcome, Preparation } from '../batch.js';
 import { WriterPlans, writerSession } from '../connections.js';
@@ -131,15 +131,17 @@ export class Replay implements JobRun {
       const turns = await open(connectForTurns(url, applicationName));
       const types = await loadColumnTypes(reader, config);
       const privacy = await PrivacyLoader.create(reader, config, types);
-      const onlyUser = task.mode === 'rebuild' ? (task.filter.user ?? null) : null;
+      const { user } = task.filter;
+      const filter = user === undefined ? task.filter : { ...task.filter, user: await personOf(reader, user, types) };
+      const onlyUser = task.mode === 'rebuild' ? (filter.user ?? null) : null;
       const planning = { config, types, privacy, mode: task.mode, onlyUser };
       const planner = new ReplayPlanner({ ...planning, client: reader });
       const inTurn = { client: turns, planner: new ReplayPlanner({ ...planning, client: turns }) };
-      const pages = new ReplayPages(reader, config, types, task.filter, task.bound, task.mode === 'deliver');
+      const pages = new ReplayPages(reader, config, types, filter, task.bound, task.mode === 'deliver');
       const judge = new BatchProcessor(config, privacy, new MemoryBroker());
       const connections = { reader, writer, plans: new WriterPlans(writer) };
       const wide = new WideCounter(judge, connections, config, types);
-      return new Replay(config, task, pages, planner, inTurn, judge, wide, connections, close);
+      return new Replay(config, { ...task, filter }, pages, planner, inTurn, judge, wide, connections, close);
     } catch (error) {
       await close();
       throw error;
@@ -237,14 +239,17 @@ export class Replay implements JobRun {
   ): Promise<void> {
     const { preparation, announced, told } = await this.planner.prepare(events);
     if (host !== null && (judged || !host.busy())) {
-      const wide = await this.wide.count(await this.judge.wideSteps(this.connections, preparation.plan), told);
+      const steps = await this.judge.wideSteps(this.connections, preparation.plan);
+      const wide = await this.wide.count(steps, told);
       await this.store(host, moved, preparation, announced);
+      this.wide.settled(steps);
       return this.add(wide);
     }
     const { batch, wide } = await this.judge.judge(this.connections, preparation);
     if (host === null) {
       this.countOnly(batch, announced);
-      return this.add(await this.wide.count(wide, told));
+      this.add(await this.wide.count(wide, told));
+      return this.wide.settled(wide);
     }
     // What is taken back does not say of which event it is.
     const takesBack = batch.removed.length > 0 || wide.some(({ kind }) => kind === 'retract');

@@ -68,8 +68,9 @@ export async function withWaiting(client: pg.ClientBase, ids: readonly string[])
 
 /** Ids of the dead letters that a filter means, in order. */
 export async function deadLetters(client: pg.ClientBase, config: Config, filter: JobFilter): Promise<string[]> {
+  const types = await loadColumnTypes(client, config);
   const { rows } = await client.query<{ id: string }>(
-    `select o.id::text from ${deadEvents} where ${deadCondition(config, filter)} order by o.id`,
+    `select o.id::text from ${deadEvents} where ${deadCondition(config, types, filter)} order by o.id`,
   );
   return rows.map(({ id }) => id);
 }
@@ -77,10 +78,10 @@ export async function deadLetters(client: pg.ClientBase, config: Config, filter:
 /** Named as the outbox is in conditions. */
 const deadEvents = '(select event_id as id, event_at as at, source, op, new, old, waits_for from belfry.dead_event) o';
 
-function deadCondition(config: Config, { ids, ...filter }: JobFilter): string {
+function deadCondition(config: Config, types: ColumnTypes, { ids, ...filter }: JobFilter): string {
   const chosen =
     ids === undefined ? 'true' : `o.id = any('{${ids.map((id) => String(BigInt(id))).join(',')}}'::bigint[])`;
-  return `${chosen} and ${conditionOf(config, filter)}`;
+  return `${chosen} and ${conditionOf(config, types, filter)}`;
 }
 
 export class DeadRetry implements JobRun {
@@ -133,7 +134,7 @@ export class DeadRetry implements JobRun {
   async step(host: ReplayHost | null, afterId: string): Promise<string | null> {
     const { rows } = await this.client.query<{ id: string }>(
       `select o.id::text from ${deadEvents}
-        where o.id > ${BigInt(afterId)} and ${deadCondition(this.config, this.filter)}
+        where o.id > ${BigInt(afterId)} and ${deadCondition(this.config, this.types, this.filter)}
           and not exists (select from belfry.dead_event b where b.event_id = any (o.waits_for))
         order by o.id limit 1`,
     );

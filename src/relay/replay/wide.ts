@@ -37,24 +37,33 @@ export class WideCounter {
     this.recipients = recipientsOfSources(config.sources, types);
   }
 
-  /** `told`: events that were told wide, and are not told again. */
+  /** `told`: events that were told wide, and are not told again. What it says holds once `settled` is called, with the same steps. */
   async count(steps: readonly WideStep[], told: readonly DeliverStep[]): Promise<WideCounts> {
     const counts = { delivered: 0, suppressed: 0, already: 0, withdrawn: 0 };
+    const counted = new Set<string>();
     for (const step of steps) {
       if (step.kind === 'retract') counts.withdrawn += await this.standing(step.source, step.key);
-      else await this.countStep(step, counts);
+      else await this.countStep(step, counts, counted);
     }
     for (const { source, key } of told) counts.already += await this.standing(source, key);
     return counts;
   }
 
-  private async countStep(step: DeliverStep, counts: { -readonly [Key in keyof WideCounts]: number }): Promise<void> {
+  /** They are done, and not in a part that is halved: they are counted no more. */
+  settled(steps: readonly WideStep[]): void {
+    for (const step of steps) if (step.kind === 'deliver') this.counted.add(rowOf(step));
+  }
+
+  private async countStep(
+    step: DeliverStep,
+    counts: { -readonly [Key in keyof WideCounts]: number },
+    counted: Set<string>,
+  ): Promise<void> {
     const { reader } = this.connections;
     const sql = this.recipients.get(step.source);
     if (sql === undefined) return;
-    const row = `${step.source}\0${step.key}`;
-    const again = this.counted.has(row);
-    this.counted.add(row);
+    const again = this.counted.has(rowOf(step)) || counted.has(rowOf(step));
+    counted.add(rowOf(step));
     const values = (await presentRowOf(reader, this.config.sources, this.types, step)) ?? '{}';
     for (let after = '', full = true; full;) {
       const users = await nextRecipients(reader, sql, values, after, stepRecipients);
@@ -76,4 +85,8 @@ export class WideCounter {
     );
     return rows[0]?.count ?? 0;
   }
+}
+
+function rowOf({ source, key }: DeliverStep): string {
+  return `${source}\0${key}`;
 }
