@@ -12,9 +12,7 @@ import type { Context } from './context.js';
 import { pushFrame } from './frames.js';
 
 export interface Restart {
-  /** Closes everybody with 1012 in small batches. */
-  resumeAll(): void;
-  /** Positions may be behind: compare them with Postgres now. */
+  /** Positions may be behind, or of another epoch: compare them with Postgres now. */
   sweep(): void;
 }
 
@@ -80,7 +78,7 @@ export class Receiver implements BrokerHandler {
   }
 
   private control(publication: ControlPublication): void {
-    const { people, blocks, recheck, log } = this.context;
+    const { people, blocks, recheck } = this.context;
     switch (publication.kind) {
       case 'revoke':
         for (const session of [...(people.hubs.get(publication.userId)?.sessions ?? [])])
@@ -97,10 +95,7 @@ export class Receiver implements BrokerHandler {
       case 'leader':
         return this.reconnected();
       case 'epoch':
-        log.info({ epoch: publication.epoch }, 'the epoch of all streams has changed: every session resumes');
-        // Not within this page: the `resync` that comes with it is still to be told.
-        setImmediate(() => this.restart.resumeAll());
-        return;
+        return this.restart.sweep();
     }
   }
 

@@ -60,17 +60,24 @@ export class PostgresInbox implements Inbox {
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
-    const result = await this.pool.query<{ of: keyof Heads; key: string; position: string }>(
-      `select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
+    const result = await this.pool.query<{
+      of: Exclude<keyof Heads, 'epoch'>;
+      key: string;
+      position: string;
+      epoch: string;
+    }>(
+      `select h.*, e.value as epoch from belfry.epoch e cross join (
+       select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
        union all
        select 'channels', channel, "offset"::text from belfry.channel_head where channel = any($2)
        union all
        select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement
        union all
-       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation`,
+       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation) h`,
       [userIds, channels],
     );
     const heads = {
+      epoch: result.rows[0]?.epoch ?? '',
       people: new Map(userIds.map((id) => [id, 0])),
       channels: new Map(channels.map((channel) => [channel, 0])),
       announcement: 0,

@@ -74,6 +74,8 @@ export type Preference = 'on' | 'off' | 'following';
 
 /** Last positions of streams; 0 for one that has not begun. */
 export interface Heads {
+  /** That they belong to. */
+  readonly epoch: string;
   readonly people: Map<string, number>;
   readonly channels: Map<string, number>;
   /** The highest id of an announcement and of a revocation; 0 without any. */

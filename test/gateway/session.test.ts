@@ -28,6 +28,8 @@ it('needs nothing of belfry.relay, whose row leaves more and more behind while a
   } finally {
     await leader.query('rollback');
     await leader.end();
+    // It begins anew now, and not in the middle of another test.
+    await rig.gateway.sweep.run();
   }
 });
 
@@ -237,6 +239,17 @@ describe('pushes', () => {
     await rig.gateway.sweep.run();
     expect(await client.push('notification')).toMatchObject({ seq: 1, data: { message: 'lost' } });
     expect(await rig.metric('belfry_gateway_repairs_total', { outcome: 'person' })).toBe(1);
+  });
+
+  it('goes on from where a failover has set it back, beside a socket that has not been closed yet', async () => {
+    await rig.login('641');
+    rig.broker.publish([await rig.notification('641'), await rig.notification('641'), await rig.notification('641')]);
+    await rig.db.pool.query(`delete from belfry.stream_position where user_id = '641' and seq > 1`);
+    await rig.db.pool.query(`update belfry.head set seq = 1 where user_id = '641'`);
+    rig.gateway.context.people.restart();
+    const client = await rig.login('641');
+    rig.broker.publish([await rig.notification('641', 'came')]);
+    expect(await client.push('notification')).toMatchObject({ seq: 2, data: { message: 'came' } });
   });
 
   it('closes with 1012 rather than show a hole in a live stream', async () => {
