@@ -10,6 +10,7 @@ import { CHANNEL_ALL } from '../protocol/frames.js';
 import type { Announcements } from './announcements.js';
 import type { Context } from './context.js';
 import { pushFrame } from './frames.js';
+import type { Revocations } from './revocations.js';
 
 export interface Restart {
   /** Positions may be behind, or of another epoch: compare them with Postgres now. */
@@ -20,6 +21,7 @@ export class Receiver implements BrokerHandler {
   constructor(
     private readonly context: Context,
     private readonly announcements: Announcements,
+    private readonly revocations: Revocations,
     private readonly restart: Restart,
   ) {}
 
@@ -78,12 +80,10 @@ export class Receiver implements BrokerHandler {
   }
 
   private control(publication: ControlPublication): void {
-    const { people, blocks, recheck } = this.context;
+    const { blocks, recheck } = this.context;
     switch (publication.kind) {
       case 'revoke':
-        for (const session of [...(people.hubs.get(publication.userId)?.sessions ?? [])])
-          session.close(4403, 'revoked');
-        return;
+        return this.revocations.told(publication.userId);
       case 'revokeSession':
         return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
       case 'blocks':

@@ -87,9 +87,10 @@ export class Gateway {
       tell: (frame) => this.#receiver.receive([{ to: 'everyone', frame }]),
     });
     const sweepOwner = { ...this.context.sweepOwner, resumeAll: (epoch: string) => this.resumeAll(epoch) };
-    this.sweep = new Sweep(sweepOwner, this.#announcements, new Revocations(this.context));
+    const revocations = new Revocations({ ...this.context, failed: sweepOwner.failed });
+    this.sweep = new Sweep(sweepOwner, this.#announcements, revocations);
     this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
-    this.#receiver = new Receiver(this.context, this.#announcements, {
+    this.#receiver = new Receiver(this.context, this.#announcements, revocations, {
       sweep: () => void this.sweep.run(),
     });
     const own = routes({

@@ -71,6 +71,7 @@ export class Sweep {
   private async sweep(): Promise<void> {
     const { people, channels, inbox } = this.owner;
     const found = { people: new Found(people.hubs), channels: new Found(channels.hubs) };
+    const carriedOut = this.revocations.through;
     let heads: Heads | null = null;
     try {
       for (let from = 0; from < found.people.size || from < found.channels.size; from += streamsAtOnce) {
@@ -92,7 +93,7 @@ export class Sweep {
           this.repair(found.people.behind, found.channels.behind);
         }, secondLookMs);
       if (heads === null) return;
-      await this.revocations.catchUp(heads.revocation);
+      await this.revocations.catchUp(heads.revocation, carriedOut);
       await this.announcements.catchUp(heads.announcement);
     } catch (error) {
       this.owner.failed('sweep', error);

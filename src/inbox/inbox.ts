@@ -104,7 +104,7 @@ export class PostgresInbox implements Inbox {
   async revokedAfter(id: number): Promise<Revocation[]> {
     const result = await this.pool.query<Revocation>(
       `select id::float8 as id, user_id as "userId", session,
-              (extract(epoch from clock_timestamp() - at) * 1000)::float8 as "ageMs"
+              (extract(epoch from clock_timestamp() - coalesce(revoked_at, at)) * 1000)::float8 as "ageMs"
          from belfry.revocation where id > $1 order by id limit 1000`,
       [id],
     );

@@ -88,7 +88,7 @@ export interface Revocation {
   readonly id: number;
   readonly userId: string | null;
   readonly session: string | null;
-  /** How long ago it was stored, by the clock of Postgres. */
+  /** How long ago it was committed, by the clock of Postgres. */
   readonly ageMs: number;
 }
 
