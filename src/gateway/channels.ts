@@ -109,10 +109,10 @@ export class ChannelHubs {
     this.gaps.settle(hub);
   }
 
-  /** Another epoch: likewise, but for `all`, of which the position is given; who was told before is to resume. */
-  restart(positionOfAll: number): void {
+  /** Another epoch: likewise, but for `all` if its position is given; who was told before is to resume. */
+  restart(positionOfAll: number | null): void {
     for (const hub of this.hubs.values()) this.forget(hub);
-    this.begin(this.all, positionOfAll);
+    if (positionOfAll !== null) this.begin(this.all, positionOfAll);
   }
 
   /** The log has gone back behind what was told (a restore): everybody is told so, and the stream goes on from its head. */

@@ -13,7 +13,9 @@ import { pushFrame } from './frames.js';
 import type { Revocations } from './revocations.js';
 
 export interface Restart {
-  /** Positions may be behind, or of another epoch: compare them with Postgres now. */
+  /** The streams are in this epoch now. */
+  epoch(epoch: string): void;
+  /** Positions may be behind: compare them with Postgres now. */
   sweep(): void;
 }
 
@@ -95,7 +97,7 @@ export class Receiver implements BrokerHandler {
       case 'leader':
         return this.reconnected();
       case 'epoch':
-        return this.restart.sweep();
+        return this.restart.epoch(publication.epoch);
     }
   }
 

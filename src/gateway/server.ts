@@ -91,6 +91,7 @@ export class Gateway {
     this.sweep = new Sweep(sweepOwner, this.#announcements, revocations);
     this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
     this.#receiver = new Receiver(this.context, this.#announcements, revocations, {
+      epoch: (epoch) => this.sweep.told(epoch),
       sweep: () => void this.sweep.run(),
     });
     const own = routes({

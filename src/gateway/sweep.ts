@@ -44,9 +44,19 @@ export class Sweep {
 
   /** Reads where everything stands, before anybody is connected. Throws what Postgres raised. */
   async begin(): Promise<void> {
-    const heads = await this.enter();
+    const heads = await this.owner.inbox.heads([], [CHANNEL_ALL]);
+    this.enter(heads.epoch, heads.channels.get(CHANNEL_ALL) ?? 0);
     this.announcements.begin(heads.announcement);
     this.revocations.begin(heads.revocation);
+  }
+
+  /** A message tells of an epoch. Who comes from now on is told of it by Postgres and need not resume. */
+  told(epoch: string): void {
+    if (epoch === this.#epoch) return;
+    this.enter(epoch, null);
+    // Not within this page: the `resync` that comes with it is still to be told.
+    setImmediate(() => this.owner.resumeAll(epoch));
+    void this.run();
   }
 
   start(): void {
@@ -75,13 +85,15 @@ export class Sweep {
     let heads: Heads | null = null;
     try {
       for (let from = 0; from < found.people.size || from < found.channels.size; from += streamsAtOnce) {
+        const epoch = this.#epoch;
         const page = [found.people.page(from), found.channels.page(from)] as const;
         heads = await inbox.heads(...page);
-        if (heads.epoch !== this.#epoch) {
-          await this.enter();
-          this.owner.resumeAll(this.#epoch);
+        if (heads.epoch !== epoch || epoch !== this.#epoch) {
+          // Unless a message was faster.
+          if (epoch === this.#epoch) await this.discover();
           break;
         }
+        channels.begin(channels.all, heads.channels.get(CHANNEL_ALL) ?? -1);
         found.people.compare(heads.people);
         found.channels.compare(heads.channels);
       }
@@ -113,14 +125,19 @@ export class Sweep {
     }
   }
 
-  /** Begins all streams anew, in the epoch of now. */
-  private async enter(): Promise<Heads> {
-    const { people, channels, inbox } = this.owner;
-    const heads = await inbox.heads([], [CHANNEL_ALL]);
-    this.#epoch = heads.epoch;
-    people.restart();
-    channels.restart(heads.channels.get(CHANNEL_ALL) ?? 0);
-    return heads;
+  /** No message told of it: with the position of `all` in the epoch of now. */
+  private async discover(): Promise<void> {
+    const heads = await this.owner.inbox.heads([], [CHANNEL_ALL]);
+    if (heads.epoch === this.#epoch) return;
+    this.enter(heads.epoch, heads.channels.get(CHANNEL_ALL) ?? 0);
+    this.owner.resumeAll(heads.epoch);
+  }
+
+  /** Begins all streams anew. */
+  private enter(epoch: string, positionOfAll: number | null): void {
+    this.#epoch = epoch;
+    this.owner.people.restart();
+    this.owner.channels.restart(positionOfAll);
   }
 
   private rewind(channel: string, head: number): void {

@@ -284,8 +284,8 @@ describe('Postgres has gone back behind what was told', () => {
     const client = await rig.login(ada);
     await toldAndUndone('all');
     await client.take((frame) => frame['event'] === 'kept');
-    await rig.db.pool.query('update belfry.relay set epoch = gen_random_uuid()::text');
-    rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'any' }]);
+    await rig.db.pool.query(`update belfry.relay set epoch = 'after a failover'`);
+    rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'after a failover' }]);
     expect((await client.closed).code).toBe(1012);
     await said(await rig.login(ada), 'all');
   });

@@ -137,14 +137,19 @@ describe('start', () => {
 });
 
 describe('a new epoch', () => {
+  const newEpoch = 'update belfry.relay set epoch = gen_random_uuid()::text returning epoch';
+
   it.each([
-    ['once it is told', (rig: Rig) => void rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'new' }])],
+    [
+      'once it is told',
+      (rig: Rig, epoch: string) => void rig.broker.publish([{ to: 'control', kind: 'epoch', epoch }]),
+    ],
     ['in a sweep, though no message told of it', (rig: Rig) => void rig.gateway.sweep.run()],
   ])('makes every session resume, %s', async (_when, notice) => {
     const rig = await start();
     const clients = [await rig.login('1'), await rig.login('2')];
-    await db.pool.query('update belfry.relay set epoch = gen_random_uuid()::text');
-    notice(rig);
+    const { rows } = await db.pool.query<{ epoch: string }>(newEpoch);
+    notice(rig, rows[0]!.epoch);
     for (const client of clients) expect(await client.closed).toEqual({ code: 1012, reason: 'restart' });
     const back = await rig.login('1');
     await rig.gateway.sweep.run();
@@ -162,8 +167,8 @@ describe('a new epoch', () => {
     await expect
       .poll(async () => (await db.pool.query(`select from pg_locks where not granted`)).rowCount, { timeout: 10_000 })
       .toBe(1);
-    await db.pool.query('update belfry.relay set epoch = gen_random_uuid()::text');
-    rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'new' }]);
+    await db.pool.query(newEpoch);
+    rig.broker.reconnected();
     await holder.query('commit');
     await holder.end();
     await before;
