@@ -93,7 +93,9 @@ export class Sweep {
           if (epoch === this.#epoch) await this.discover();
           break;
         }
-        channels.begin(channels.all, heads.channels.get(CHANNEL_ALL) ?? -1);
+        // Where a message told of an epoch, and not where `all` stands in it.
+        const positionOfAll = heads.channels.get(CHANNEL_ALL);
+        if (positionOfAll !== undefined) channels.begin(channels.all, positionOfAll);
         found.people.compare(heads.people);
         found.channels.compare(heads.channels);
       }
