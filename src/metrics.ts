@@ -46,6 +46,8 @@ export interface Census {
 }
 
 export interface RelayMetrics {
+  /** Asked when Prometheus asks: the doorbell counts by itself. */
+  doorbell: () => Doorbell;
   readonly eventsRead: Counter;
   readonly batches: Counter;
   readonly batchSeconds: Histogram;
@@ -62,14 +64,18 @@ export interface RelayMetrics {
   readonly lagSeconds: Gauge;
   /** 1 while this process leads. */
   readonly leader: Gauge;
-  /** Times that a bell woke the relay. */
-  readonly doorbellRings: Counter;
-  /** Times that the relay went to sleep. */
-  readonly doorbellSleeps: Counter;
   /** Publications handed to the broker. */
   readonly publications: Counter;
   /** Triggers that are not as they should be by what is wrong with them, and places of the config that the database does not have. */
   readonly captureProblems: Gauge<'state'>;
+}
+
+/** Since the start. */
+export interface Doorbell {
+  /** Rings that arrived. */
+  readonly rings: number;
+  /** Times that the relay went to sleep. */
+  readonly sleeps: number;
 }
 
 /** A registry of its own with everything in it; `processMetrics` adds those of Node (memory, event loop, GC). */
@@ -119,7 +125,8 @@ const beforeRead = new WeakMap<Counter, (() => void)[]>();
 
 function relayMetrics(registry: Registry): RelayMetrics {
   const make = maker(registry, 'belfry_relay_');
-  return {
+  const metrics: RelayMetrics = {
+    doorbell: () => ({ rings: 0, sleeps: 0 }),
     eventsRead: make.counter('events_total', 'Events read from the outbox.'),
     batches: make.counter('batches_total', 'Batches stored.'),
     batchSeconds: new Histogram({
@@ -138,8 +145,6 @@ function relayMetrics(registry: Registry): RelayMetrics {
     replays: make.gauge('replays', 'Replays and retries that wait or run; kept by the relay that leads.'),
     lagSeconds: make.gauge('lag_seconds', 'Age of the oldest unread event.'),
     leader: make.gauge('leader', '1 while this process leads.'),
-    doorbellRings: make.counter('doorbell_rings_total', 'Times that a bell woke the relay.'),
-    doorbellSleeps: make.counter('doorbell_sleeps_total', 'Times that the relay went to sleep.'),
     publications: make.counter('publications_total', 'Publications handed to the broker.'),
     captureProblems: new Gauge({
       name: 'belfry_relay_capture_problems',
@@ -148,6 +153,16 @@ function relayMetrics(registry: Registry): RelayMetrics {
       registers: [registry],
     }),
   };
+  make.kept('doorbell_rings_total', 'Rings that arrived.', () => metrics.doorbell().rings);
+  make.kept('doorbell_sleeps_total', 'Times that the relay went to sleep.', () => metrics.doorbell().sleeps);
+  return metrics;
+}
+
+/** A term is over: what only the leader measures is from now on told by another. */
+export function standBy(metrics: RelayMetrics): void {
+  const { leader, lagSeconds, deadLettersNow, deadLettersWaiting, replays, captureProblems } = metrics;
+  for (const gauge of [leader, lagSeconds, deadLettersNow, deadLettersWaiting, replays]) gauge.set(0);
+  captureProblems.reset();
 }
 
 function maker(registry: Registry, prefix: string) {
@@ -159,6 +174,17 @@ function maker(registry: Registry, prefix: string) {
       beforeRead.set(counter, due);
       return counter;
     },
+    /** A counter that somebody else keeps. */
+    kept: (name: string, help: string, read: () => number): Counter =>
+      new Counter({
+        name: prefix + name,
+        help,
+        registers: [registry],
+        collect(): void {
+          this.reset();
+          this.inc(read());
+        },
+      }),
     gauge: (name: string, help: string, read?: () => number): Gauge =>
       new Gauge({
         name: prefix + name,

@@ -63,7 +63,7 @@ export interface AnnouncementPublication {
 }
 
 export type ControlPublication =
-  /** Close every session of this person: 4403 `revoked`. */
+  /** Close the sessions of this person that began before what was stored last of it: 4403 `revoked`. */
   | { readonly to: 'control'; readonly kind: 'revoke'; readonly userId: string }
   /** Close this session, wherever it is: 4403 `revoked`. */
   | { readonly to: 'control'; readonly kind: 'revokeSession'; readonly session: string }

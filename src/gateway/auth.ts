@@ -16,7 +16,7 @@ import { errorFrame, helloFrame, okFrame, pushFrame } from './frames.js';
 import type { PersonHub } from './people.js';
 import { isOutage, publicError } from './problem.js';
 import { packBadge, type Greeting, type Session } from './session.js';
-import { tickAfter } from './ticks.js';
+import { ticksAt } from './ticks.js';
 import type { Identity } from './tokens.js';
 import type { Announcements } from './announcements.js';
 
@@ -106,7 +106,7 @@ export class Auth {
     }
     session.stage = 'joining';
     session.number = sessions.nextNumber();
-    session.sinceTick = tickAfter(Date.now());
+    session.sinceTick = ticksAt(Date.now());
     session.endsAt(identity.expiresAt * 1000);
     const hub = people.join(session, identity.userId);
     const announced = this.announcements.mark;

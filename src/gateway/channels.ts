@@ -110,6 +110,22 @@ export class ChannelHubs {
     this.gaps.settle(hub);
   }
 
+  /** Another epoch: likewise, but for `all` if its position is given; who was told before is to resume. */
+  restart(positionOfAll: number | null): void {
+    for (const hub of this.hubs.values()) this.forget(hub);
+    if (positionOfAll !== null) this.begin(this.all, positionOfAll);
+  }
+
+  /** The log has gone back behind what was told (a restore): everybody is told so, and the stream goes on from its head. */
+  rewind(hub: ChannelHub, head: number): void {
+    if (hub.position <= head) return;
+    // What they were told, and are being told, is partly from before.
+    for (const { session, mode } of [...hub.subscriptions]) if (isJoining(mode)) session.close(1012, 'resume');
+    this.forget(hub);
+    this.tellLost(hub);
+    this.begin(hub, head);
+  }
+
   /** Ends a subscription; idempotent. */
   leave(subscription: Subscription): void {
     const { hub, session, mode } = subscription;
@@ -293,9 +309,7 @@ export class ChannelHubs {
 
   /** What lies between cannot be had: everybody is told, and the stream goes on with what has come. */
   private lost(hub: ChannelHub, upTo: number): void {
-    this.owner.repaired('resync');
-    const frame = pushFrame('resync', { reason: 'channel', channel: hub.channel });
-    this.publish(hub, frame, null, () => frame);
+    const frame = this.tellLost(hub);
     hub.position = hub.ahead === null ? upTo : Math.min(...hub.ahead.keys()) - 1;
     if (hub.recent !== null) hub.recent.length = 0;
     for (const subscription of hub.individual) {
@@ -304,6 +318,19 @@ export class ChannelHubs {
       this.place(subscription);
     }
     this.gaps.settle(hub);
+  }
+
+  /** Tells everybody in a topic, and gives what it told. */
+  private tellLost(hub: ChannelHub): string {
+    this.owner.repaired('resync');
+    const frame = pushFrame('resync', { reason: 'channel', channel: hub.channel });
+    this.publish(hub, frame, null, () => frame);
+    return frame;
+  }
+
+  private forget(hub: ChannelHub): void {
+    this.gaps.restart(hub);
+    if (hub.recent !== null) hub.recent.length = 0;
   }
 
   private joined(hub: ChannelHub): void {

@@ -57,7 +57,7 @@ export interface Context {
   /** Recoveries of people and channels, asked for together. */
   readonly recoveries: Together<JoinRequest, Recovery>;
   readonly channelRecoveries: Together<ChannelRequest, ChannelRecovery>;
-  readonly sweepOwner: SweepOwner;
+  readonly sweepOwner: Omit<SweepOwner, 'resumeAll'>;
   readonly traces: PushTraces;
   /** Null without `extensions` in the config. */
   readonly extensions: Extensions | null;

@@ -79,6 +79,13 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     this.missing(stream);
   }
 
+  /** What was known of a stream holds no more, nor does what waits: where it stands is to be learnt anew. */
+  restart(stream: S): void {
+    stream.position = -1;
+    stream.ahead = null;
+    this.forget(stream);
+  }
+
   stop(): void {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -111,7 +118,8 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     try {
       if (streams.length > 0) {
         const found = await this.owner.fetch(streams);
-        for (const stream of streams) this.apply(stream, found.get(stream) ?? []);
+        // But for those that were restarted meanwhile.
+        for (const stream of streams) if (this.#behind.has(stream)) this.apply(stream, found.get(stream) ?? []);
       }
     } catch (error) {
       this.owner.failed(error);

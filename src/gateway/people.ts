@@ -17,7 +17,7 @@ import type { Session } from './session.js';
 export interface PersonHub {
   readonly userId: string;
   readonly sessions: Session[];
-  /** Position up to which live sockets were told; below 0: no recovery was read yet. */
+  /** Position up to which live sockets were told; below 0: no recovery was read yet, or none of this epoch. */
   position: number;
   /** Pushes that came before one they must follow; bounded by Gaps. */
   ahead: Map<number, UserPublication> | null;
@@ -120,6 +120,14 @@ export class People {
     if (hub.position >= 0) return;
     hub.position = position;
     this.gaps.settle(hub);
+  }
+
+  /** Another epoch: the next recovery of each hub says where its stream stands; who was told before is to resume. */
+  restart(): void {
+    for (const hub of this.hubs.values()) {
+      this.gaps.restart(hub);
+      if (hub.recent !== null) hub.recent.length = 0;
+    }
   }
 
   receive(publication: UserPublication): void {

@@ -10,10 +10,11 @@ import { CHANNEL_ALL } from '../protocol/frames.js';
 import type { Announcements } from './announcements.js';
 import type { Context } from './context.js';
 import { pushFrame } from './frames.js';
+import type { Revocations } from './revocations.js';
 
 export interface Restart {
-  /** Closes everybody with 1012 in small batches. */
-  resumeAll(): void;
+  /** The streams are in this epoch now. */
+  epoch(epoch: string): void;
   /** Positions may be behind: compare them with Postgres now. */
   sweep(): void;
 }
@@ -22,6 +23,7 @@ export class Receiver implements BrokerHandler {
   constructor(
     private readonly context: Context,
     private readonly announcements: Announcements,
+    private readonly revocations: Revocations,
     private readonly restart: Restart,
   ) {}
 
@@ -80,12 +82,10 @@ export class Receiver implements BrokerHandler {
   }
 
   private control(publication: ControlPublication): void {
-    const { people, blocks, recheck, log } = this.context;
+    const { blocks, recheck } = this.context;
     switch (publication.kind) {
       case 'revoke':
-        for (const session of [...(people.hubs.get(publication.userId)?.sessions ?? [])])
-          session.close(4403, 'revoked');
-        return;
+        return this.revocations.told(publication.userId);
       case 'revokeSession':
         return this.context.sessions.named(publication.session)?.close(4403, 'revoked');
       case 'blocks':
@@ -97,10 +97,7 @@ export class Receiver implements BrokerHandler {
       case 'leader':
         return this.reconnected();
       case 'epoch':
-        log.info({ epoch: publication.epoch }, 'the epoch of all streams has changed: every session resumes');
-        // Not within this page: the `resync` that comes with it is still to be told.
-        setImmediate(() => this.restart.resumeAll());
-        return;
+        return this.restart.epoch(publication.epoch);
     }
   }
 

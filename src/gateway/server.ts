@@ -14,7 +14,6 @@ import type { Config } from '../config/types.js';
 import type { Channels, Inbox } from '../inbox/types.js';
 import type { Logger } from '../log.js';
 import { byLabel, type Metrics } from '../metrics.js';
-import { CHANNEL_ALL } from '../protocol/frames.js';
 import { Announcements } from './announcements.js';
 import { Auth } from './auth.js';
 import { build } from './build.js';
@@ -74,7 +73,6 @@ export class Gateway {
   readonly #http: Http;
   readonly #receiver: Receiver;
   readonly #announcements: Announcements;
-  readonly #revocations: Revocations;
   readonly #listeners: Listeners;
   readonly #connects: Connects;
   #state: ProcessState = 'starting';
@@ -89,11 +87,12 @@ export class Gateway {
       inbox: options.inbox,
       tell: (frame) => this.#receiver.receive([{ to: 'everyone', frame }]),
     });
-    this.#revocations = new Revocations(this.context);
-    this.sweep = new Sweep(this.context.sweepOwner, this.#announcements, this.#revocations);
+    const sweepOwner = { ...this.context.sweepOwner, resumeAll: (epoch: string) => this.resumeAll(epoch) };
+    const revocations = new Revocations({ ...this.context, failed: sweepOwner.failed });
+    this.sweep = new Sweep(sweepOwner, this.#announcements, revocations);
     this.#ops = new Ops(this.context, new Auth(this.context, this.#announcements));
-    this.#receiver = new Receiver(this.context, this.#announcements, {
-      resumeAll: () => void this.closeAll(defaultGraceMs),
+    this.#receiver = new Receiver(this.context, this.#announcements, revocations, {
+      epoch: (epoch) => this.sweep.told(epoch),
       sweep: () => void this.sweep.run(),
     });
     const own = routes({
@@ -112,10 +111,7 @@ export class Gateway {
   /** Throws BelfryError `port_in_use`, or what Postgres raised. */
   async start(): Promise<{ port: number }> {
     const { context } = this;
-    const heads = await context.inbox.heads([], [CHANNEL_ALL]);
-    context.channels.begin(context.channels.all, heads.channels.get(CHANNEL_ALL) ?? 0);
-    this.#announcements.begin(heads.announcement);
-    this.#revocations.begin(heads.revocation);
+    await this.sweep.begin();
     await context.extensions?.start();
     this.options.broker.subscribe(this.#receiver);
     const port = await this.#listeners.start();
@@ -163,6 +159,11 @@ export class Gateway {
     for (const part of [sessions, recheck, repair, badges, blocks, presence, people.gaps, channels.gaps, this.sweep])
       part.stop();
     if (this.#idleAddresses !== null) clearInterval(this.#idleAddresses);
+  }
+
+  private resumeAll(epoch: string): void {
+    this.options.log.info({ epoch }, 'the epoch of all streams has changed: every session resumes');
+    void this.closeAll(defaultGraceMs);
   }
 
   /** Closes every socket with 1012, in random order, evenly spread. */

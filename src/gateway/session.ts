@@ -59,7 +59,7 @@ export class Session {
   badge = -1;
   /** The first tick at which this stage is over: the deadline for a token, the token's expiry, the grace of a slow one. */
   endsAtTick: number;
-  /** The first tick after it was authenticated. */
+  /** The tick in which it was authenticated. */
   sinceTick = 0;
   /** The tick at which the socket last gave a sign of life. */
   heardAtTick: number;

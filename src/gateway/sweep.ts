@@ -1,13 +1,15 @@
 /**
- * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so is what was announced
- * and revoked.
+ * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so are their epoch and what
+ * was announced and revoked.
  *
  * What must hold: only streams of connected people and open channels are asked for, at most a thousand of each per statement; a stream is
- * repaired only if it is still behind a moment later, for what was just committed is just being published; a stream that is
- * ahead of Postgres (a restore) makes its sockets resume.
+ * repaired only if it is still behind a moment later, for what was just committed is just being published; a person who is
+ * ahead of Postgres (a restore) resumes, a channel that is says `resync`; positions of two epochs are never compared: in a new one all
+ * streams begin anew, and everybody resumes.
  */
 
 import type { Heads, Inbox } from '../inbox/types.js';
+import { CHANNEL_ALL } from '../protocol/frames.js';
 import type { Announcements } from './announcements.js';
 import type { ChannelHubs } from './channels.js';
 import type { People } from './people.js';
@@ -17,6 +19,8 @@ export interface SweepOwner {
   readonly inbox: Inbox;
   readonly people: People;
   readonly channels: ChannelHubs;
+  /** Another epoch has begun: closes everybody with 1012 in small batches. */
+  resumeAll(epoch: string): void;
   repaired(outcome: 'person' | 'closed'): void;
   failed(what: string, error: unknown): void;
 }
@@ -29,12 +33,31 @@ export class Sweep {
   #timer: NodeJS.Timeout | null = null;
   #secondLook: NodeJS.Timeout | null = null;
   #running: Promise<void> | null = null;
+  #next: Promise<void> | null = null;
+  #epoch = '';
 
   constructor(
     private readonly owner: SweepOwner,
     private readonly announcements: Announcements,
     private readonly revocations: Revocations,
   ) {}
+
+  /** Reads where everything stands, before anybody is connected. Throws what Postgres raised. */
+  async begin(): Promise<void> {
+    const heads = await this.owner.inbox.heads([], [CHANNEL_ALL]);
+    this.enter(heads.epoch, heads.channels.get(CHANNEL_ALL) ?? 0);
+    this.announcements.begin(heads.announcement);
+    this.revocations.begin(heads.revocation);
+  }
+
+  /** A message tells of an epoch. Who comes from now on is told of it by Postgres and need not resume. */
+  told(epoch: string): void {
+    if (epoch === this.#epoch) return;
+    this.enter(epoch, null);
+    // Not within this page: the `resync` that comes with it is still to be told.
+    setImmediate(() => this.owner.resumeAll(epoch));
+    void this.run();
+  }
 
   start(): void {
     this.#timer = setInterval(() => void this.run(), everyMs);
@@ -45,9 +68,11 @@ export class Sweep {
     if (this.#secondLook !== null) clearTimeout(this.#secondLook);
   }
 
-  /** One sweep; its repairs follow a moment later. Never throws. */
+  /** One sweep that begins now, or once the present one is over; its repairs follow a moment later. Never throws. */
   run(): Promise<void> {
-    this.#running ??= this.sweep().finally(() => {
+    if (this.#running !== null) return (this.#next ??= this.#running.then(() => this.run()));
+    this.#next = null;
+    this.#running = this.sweep().finally(() => {
       this.#running = null;
     });
     return this.#running;
@@ -56,22 +81,33 @@ export class Sweep {
   private async sweep(): Promise<void> {
     const { people, channels, inbox } = this.owner;
     const found = { people: new Found(people.hubs), channels: new Found(channels.hubs) };
+    const carriedOut = this.revocations.through;
     let heads: Heads | null = null;
     try {
       for (let from = 0; from < found.people.size || from < found.channels.size; from += streamsAtOnce) {
+        const epoch = this.#epoch;
         const page = [found.people.page(from), found.channels.page(from)] as const;
         heads = await inbox.heads(...page);
+        if (heads.epoch !== epoch || epoch !== this.#epoch) {
+          // Unless a message was faster.
+          if (epoch === this.#epoch) await this.discover();
+          break;
+        }
+        // Where a message told of an epoch, and not where `all` stands in it.
+        const positionOfAll = heads.channels.get(CHANNEL_ALL);
+        if (positionOfAll !== undefined) channels.begin(channels.all, positionOfAll);
         found.people.compare(heads.people);
         found.channels.compare(heads.channels);
       }
-      for (const userId of found.people.ahead) this.resume(userId);
+      for (const userId of found.people.ahead.keys()) this.resume(userId);
+      for (const [channel, head] of found.channels.ahead) this.rewind(channel, head);
       if (found.people.behind.size + found.channels.behind.size > 0)
         this.#secondLook ??= setTimeout(() => {
           this.#secondLook = null;
           this.repair(found.people.behind, found.channels.behind);
         }, secondLookMs);
       if (heads === null) return;
-      await this.revocations.catchUp(heads.revocation);
+      await this.revocations.catchUp(heads.revocation, carriedOut);
       await this.announcements.catchUp(heads.announcement);
     } catch (error) {
       this.owner.failed('sweep', error);
@@ -91,6 +127,26 @@ export class Sweep {
     }
   }
 
+  /** No message told of it: with the position of `all` in the epoch of now. */
+  private async discover(): Promise<void> {
+    const heads = await this.owner.inbox.heads([], [CHANNEL_ALL]);
+    if (heads.epoch === this.#epoch) return;
+    this.enter(heads.epoch, heads.channels.get(CHANNEL_ALL) ?? 0);
+    this.owner.resumeAll(heads.epoch);
+  }
+
+  /** Begins all streams anew. */
+  private enter(epoch: string, positionOfAll: number | null): void {
+    this.#epoch = epoch;
+    this.owner.people.restart();
+    this.owner.channels.restart(positionOfAll);
+  }
+
+  private rewind(channel: string, head: number): void {
+    const hub = this.owner.channels.hubs.get(channel);
+    if (hub !== undefined) this.owner.channels.rewind(hub, head);
+  }
+
   private resume(userId: string): void {
     const hub = this.owner.people.hubs.get(userId);
     if (hub === undefined) return;
@@ -102,7 +158,7 @@ export class Sweep {
 /** Streams of one kind that are not where Postgres is. */
 class Found {
   readonly behind = new Map<string, number>();
-  readonly ahead: string[] = [];
+  readonly ahead = new Map<string, number>();
   readonly #keys: readonly string[];
   #before: ReadonlyMap<string, number> = new Map();
 
@@ -127,7 +183,7 @@ class Found {
       if (head === undefined) continue;
       const position = this.position(key);
       if (position >= 0 && position < head) this.behind.set(key, head);
-      if (head < before) this.ahead.push(key);
+      if (head < before) this.ahead.set(key, head);
     }
   }
 

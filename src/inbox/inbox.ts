@@ -60,17 +60,24 @@ export class PostgresInbox implements Inbox {
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
-    const result = await this.pool.query<{ of: keyof Heads; key: string; position: string }>(
-      `select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
+    const result = await this.pool.query<{
+      of: Exclude<keyof Heads, 'epoch'>;
+      key: string;
+      position: string;
+      epoch: string;
+    }>(
+      `select h.*, e.value as epoch from belfry.epoch e cross join (
+       select 'people' as of, user_id as key, seq::text as position from belfry.head where user_id = any($1)
        union all
        select 'channels', channel, "offset"::text from belfry.channel_head where channel = any($2)
        union all
        select 'announcement', '', coalesce(max(id), 0)::text from belfry.announcement
        union all
-       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation`,
+       select 'revocation', '', coalesce(max(id), 0)::text from belfry.revocation) h`,
       [userIds, channels],
     );
     const heads = {
+      epoch: result.rows[0]?.epoch ?? '',
       people: new Map(userIds.map((id) => [id, 0])),
       channels: new Map(channels.map((channel) => [channel, 0])),
       announcement: 0,
@@ -97,7 +104,7 @@ export class PostgresInbox implements Inbox {
   async revokedAfter(id: number): Promise<Revocation[]> {
     const result = await this.pool.query<Revocation>(
       `select id::float8 as id, user_id as "userId", session,
-              (extract(epoch from clock_timestamp() - at) * 1000)::float8 as "ageMs"
+              (extract(epoch from clock_timestamp() - coalesce(revoked_at, at)) * 1000)::float8 as "ageMs"
          from belfry.revocation where id > $1 order by id limit 1000`,
       [id],
     );

@@ -59,6 +59,7 @@ export async function prune(
     ['traces', 'batch_trace', 'at', tracesMs],
     ['traces', 'push_trace', 'at', tracesMs],
     ['revocations', 'revocation', 'at', revocationsMs],
+    ['revocations', 'revoke_call', 'at', retention.outboxMs],
   ] as const;
   for (const [name, table, column, keptMs] of logs) {
     const more = async (): Promise<boolean> => {

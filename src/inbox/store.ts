@@ -197,15 +197,25 @@ export async function storeBatch(
   }
 }
 
-/** What gateways look up that no message reaches. To be called in the transaction of the batch. */
+/** Somebody's sessions end that began before this event was committed. */
+export interface Revoked {
+  readonly eventId: string;
+  readonly userId: string;
+}
+
+/** What gateways look up when a message tells of it, or none came. To be called in the transaction of the batch. */
 export async function storeRevocations(
   client: pg.ClientBase,
-  { revoked, revokedSessions }: { readonly revoked: readonly string[]; readonly revokedSessions: readonly string[] },
+  { revoked, revokedSessions }: { readonly revoked: readonly Revoked[]; readonly revokedSessions: readonly string[] },
 ): Promise<void> {
   await client.query(
-    `insert into belfry.revocation (user_id, session)
-     select u, null from unnest($1::text[]) u union all select null, s from unnest($2::text[]) s`,
-    [revoked, revokedSessions],
+    `with called as (
+       delete from belfry.revoke_call where event_id = any($1::bigint[]) returning event_id, at)
+     insert into belfry.revocation (user_id, session, revoked_at)
+     select r.user_id, null, c.at from unnest($1::bigint[], $2::text[]) r(event_id, user_id) left join called c using (event_id)
+     union all
+     select null, s, null from unnest($3::text[]) s`,
+    [revoked.map(({ eventId }) => eventId), revoked.map(({ userId }) => userId), revokedSessions],
   );
 }
 

@@ -74,6 +74,8 @@ export type Preference = 'on' | 'off' | 'following';
 
 /** Last positions of streams; 0 for one that has not begun. */
 export interface Heads {
+  /** That they belong to. */
+  readonly epoch: string;
   readonly people: Map<string, number>;
   readonly channels: Map<string, number>;
   /** The highest id of an announcement and of a revocation; 0 without any. */
@@ -86,7 +88,7 @@ export interface Revocation {
   readonly id: number;
   readonly userId: string | null;
   readonly session: string | null;
-  /** How long ago it was stored, by the clock of Postgres. */
+  /** How long ago it was committed, by the clock of Postgres. */
   readonly ageMs: number;
 }
 

@@ -4,7 +4,7 @@
  */
 
 import type { Source } from '../config.js';
-import type { LoggedEvent } from '../inbox/store.js';
+import type { LoggedEvent, Revoked } from '../inbox/store.js';
 import type { Side, SourceEvent } from '../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../rules/fold.js';
 import type { NetChange } from '../rules/fold.js';
@@ -87,7 +87,7 @@ export interface Plan {
   /** Broadcasts of the SQL API. */
   readonly broadcasts: readonly LoggedEvent[];
   readonly announcements: readonly OtherEvent[];
-  readonly revoked: readonly string[];
+  readonly revoked: readonly Revoked[];
   readonly revokedSessions: readonly string[];
   /** Who no longer hears of whom because of a block, and by which event: what came across it until then is withdrawn, also if it was lifted since. */
   readonly blocked: readonly (readonly [string, string, eventId: string])[];
@@ -119,7 +119,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
   const notes: ChannelNote[] = [];
   const broadcasts: LoggedEvent[] = [];
   const announcements: OtherEvent[] = [];
-  const revoked: string[] = [];
+  const revoked: Revoked[] = [];
   const revokedSessions: string[] = [];
   const blocked: (readonly [string, string, string])[] = [];
   const muted: (readonly [string, string])[] = [];
@@ -144,7 +144,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     if (event.op === 'notify') direct.push(notifyStep(event));
     else if (event.op === 'announce') announcements.push(event);
     else if (event.op === 'revoke' && 'session' in event.row) revokedSessions.push(textOf(event.row['session']));
-    else if (event.op === 'revoke') revoked.push(textOf(event.row['user_id']));
+    else if (event.op === 'revoke') revoked.push({ eventId: event.id, userId: textOf(event.row['user_id']) });
     else if (event.op === 'broadcast') broadcasts.push(broadcastOf(event));
   }
 

@@ -75,7 +75,7 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
   for (const { id, message, data, at } of stored.announced) {
     publications.push({ to: 'everyone', frame: announcementFrame({ id, message, data, atMs: at.getTime() }) });
   }
-  for (const userId of plan.revoked) publications.push({ to: 'control', kind: 'revoke', userId });
+  for (const { userId } of plan.revoked) publications.push({ to: 'control', kind: 'revoke', userId });
   for (const session of plan.revokedSessions) publications.push({ to: 'control', kind: 'revokeSession', session });
   if (plan.sources.size > 0) publications.push({ to: 'control', kind: 'recheck', sources: [...plan.sources] });
   return publications;

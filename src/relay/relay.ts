@@ -12,6 +12,7 @@ import type { Broker } from '../broker/broker.js';
 import type { Config } from '../config.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
+import { standBy } from '../metrics.js';
 import type { RelayMetrics } from '../metrics.js';
 import { unreadQuery } from '../outbox/cursor.js';
 import { fullJitterMs, pause } from '../outbox/deadline.js';
@@ -94,6 +95,7 @@ export class Relay {
       log,
       ...(observer === undefined ? {} : { observer }),
     });
+    options.metrics.doorbell = () => this.doorbell.counters;
     this.lease = new Lease({
       pool: this.leasePool,
       leader: this.name,
@@ -227,7 +229,7 @@ export class Relay {
       await leading.run();
     } finally {
       this.leading = null;
-      metrics.leader.set(0);
+      standBy(metrics);
       observer.leader?.(false, leadership.term);
       term.abort();
       await kept;

@@ -3,7 +3,7 @@
 import jwt from 'jsonwebtoken';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
-import { Raw, secret, startRig, token, until, type Rig } from './rig.js';
+import { pause, Raw, secret, startRig, token, until, type Rig } from './rig.js';
 
 let rig: Rig;
 let ada: string;
@@ -258,6 +258,26 @@ describe('the end', () => {
     expect(await two.close()).toEqual({ code: 4403, reason: 'revoked' });
     expect((await other.ask({ op: 'ping' })).ok).toBeDefined();
     other.end();
+  });
+
+  it('belfry.revoke that is carried out late spares who signed in again meanwhile', async () => {
+    const user = await rig.user();
+    const before = await Raw.session(rig, user);
+    const setPaused = async (paused: boolean): Promise<void> => {
+      const sql = 'update belfry.relay set paused = $1 returning lease_until::text as lease';
+      const { rows } = await rig.db.query<{ lease: string }>(sql, [paused]);
+      // The leader has read it with the next renewal of its lease.
+      const renewed = 'select from belfry.relay where lease_until::text <> $1';
+      await until('the leader knows', async () => (await rig.db.query(renewed, [rows[0]?.lease])).rowCount === 1);
+    };
+    await setPaused(true);
+    await rig.db.query('select belfry.revoke($1)', [user]);
+    await pause(2000);
+    const after = await Raw.session(rig, user);
+    await setPaused(false);
+    expect(await before.close()).toEqual({ code: 4403, reason: 'revoked' });
+    expect((await after.ask({ op: 'ping' })).ok).toBeDefined();
+    after.end();
   });
 
   it('belfry.revoke_session closes that socket alone, once the transaction has committed', async () => {

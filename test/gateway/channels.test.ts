@@ -290,6 +290,60 @@ describe('a count in an event that the broker lost', () => {
   });
 });
 
+describe('Postgres has gone back behind what was told', () => {
+  /** It is where it was before the newest events of a channel. */
+  async function undo(channel: string, head: number): Promise<void> {
+    await rig.db.pool.query('delete from belfry.channel_event where channel = $1 and "offset" > $2', [channel, head]);
+    await rig.db.pool.query('update belfry.channel_head set "offset" = $2 where channel = $1', [channel, head]);
+  }
+  /** Three are told, and two of them are undone; the position of the first. */
+  async function toldAndUndone(channel: string): Promise<number> {
+    const events = [await rig.event(channel, 'kept'), await rig.event(channel, 'x'), await rig.event(channel, 'x')];
+    rig.broker.publish(events);
+    await undo(channel, events[0]!.offset);
+    return events[0]!.offset;
+  }
+  const said = async (client: Client, channel: string): Promise<void> => {
+    const event = await rig.event(channel, 'said');
+    rig.broker.publish([event]);
+    expect(await client.push('said')).toMatchObject({ channel, offset: event.offset });
+  };
+
+  it('after a failover: `all` goes on from there', async () => {
+    const client = await rig.login(ada);
+    await toldAndUndone('all');
+    await client.take((frame) => frame['event'] === 'kept');
+    await rig.db.pool.query(`update belfry.relay set epoch = 'after a failover'`);
+    rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'after a failover' }]);
+    expect((await client.closed).code).toBe(1012);
+    await said(await rig.login(ada), 'all');
+  });
+
+  it('after a failover: so does a channel with somebody who has not been closed yet', async () => {
+    await subscribe(await rig.login(ada), 'back1');
+    const head = await toldAndUndone('back1');
+    const { channels } = rig.gateway.context;
+    channels.restart(channels.all.position);
+    const client = await rig.login(bob);
+    expect((await subscribe(client, 'back1')).ok).toMatchObject({ offset: head });
+    await said(client, 'back1');
+    expect(client.all.filter(({ event }) => event === 'resync')).toEqual([]);
+  });
+
+  it('without a new epoch: a sweep says so, once, and the channel goes on from there', async () => {
+    const client = await rig.login(ada);
+    await subscribe(client, 'back2');
+    await toldAndUndone('back2');
+    await rig.gateway.sweep.run();
+    expect((await client.push('resync')).data).toEqual({ reason: 'channel', channel: 'back2' });
+    await said(client, 'back2');
+    const answer = await subscribe(client, 'back2', { offset: 3, epoch: 'resync' });
+    expect(answer.ok).toMatchObject({ offset: 2, recovered: false });
+    await said(client, 'back2');
+    expect(client.frames.filter(({ event }) => event === 'resync')).toEqual([]);
+  });
+});
+
 describe('fan-out', () => {
   const counter = (channel: string, likes_count: number, actorId: string | null = null): CounterPublication => ({
     to: 'counter',

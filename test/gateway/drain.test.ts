@@ -137,11 +137,42 @@ describe('start', () => {
 });
 
 describe('a new epoch', () => {
-  it('makes every session resume', async () => {
+  const newEpoch = 'update belfry.relay set epoch = gen_random_uuid()::text returning epoch';
+
+  it.each([
+    [
+      'once it is told',
+      (rig: Rig, epoch: string) => void rig.broker.publish([{ to: 'control', kind: 'epoch', epoch }]),
+    ],
+    ['in a sweep, though no message told of it', (rig: Rig) => void rig.gateway.sweep.run()],
+  ])('makes every session resume, %s', async (_when, notice) => {
     const rig = await start();
     const clients = [await rig.login('1'), await rig.login('2')];
-    rig.broker.publish([{ to: 'control', kind: 'epoch', epoch: 'new' }]);
-    for (const client of clients) expect((await client.closed).code).toBe(1012);
+    const { rows } = await db.pool.query<{ epoch: string }>(newEpoch);
+    notice(rig, rows[0]!.epoch);
+    for (const client of clients) expect(await client.closed).toEqual({ code: 1012, reason: 'restart' });
+    const back = await rig.login('1');
+    await rig.gateway.sweep.run();
+    expect((await back.request({ op: 'ping' })).ok).toEqual({});
+    await rig.stop();
+  });
+
+  it('is looked for again after a sweep that began before it', async () => {
+    const rig = await start();
+    const client = await rig.login('1');
+    const holder = await db.client();
+    await holder.query('begin; lock table belfry.announcement in access exclusive mode');
+    // Its snapshot is older than what follows.
+    const before = rig.gateway.sweep.run();
+    await expect
+      .poll(async () => (await db.pool.query(`select from pg_locks where not granted`)).rowCount, { timeout: 10_000 })
+      .toBe(1);
+    await db.pool.query(newEpoch);
+    rig.broker.reconnected();
+    await holder.query('commit');
+    await holder.end();
+    await before;
+    expect((await client.closed).code).toBe(1012);
     await rig.stop();
   });
 

@@ -87,6 +87,7 @@ describe('while Postgres does not answer', () => {
     await block();
     const pending = connect('3');
     await joining(1);
+    await rig.db.pool.query(`insert into belfry.revocation (user_id) values ('3')`);
     rig.broker.publish([{ to: 'control', kind: 'revoke', userId: '3' }]);
     const client = await pending;
     expect(await client.closed).toEqual({ code: 4403, reason: 'revoked' });

@@ -549,6 +549,25 @@ describe('the SQL API', () => {
     expect((await batches.inbox.heads([], [])).revocation).toBe(kept[1]?.id);
     for (const { ageMs } of kept) expect(ageMs).toBeGreaterThanOrEqual(0);
   });
+
+  it('revoke: as old as its commit is, however late it is read', async () => {
+    const { revocation } = await batches.inbox.heads([], []);
+    const client = await database.client();
+    const now = async (): Promise<string> =>
+      (await client.query<{ now: string }>('select clock_timestamp()::text as now')).rows[0]!.now;
+    await client.query(`begin; select belfry.revoke('x8')`);
+    const beforeCommit = await now();
+    await client.query('commit');
+    const afterCommit = await now();
+    await client.end();
+    await batches.run();
+    const { rows } = await database.pool.query(
+      'select revoked_at between $2 and $3 as right, at > $3 as later from belfry.revocation where id > $1',
+      [revocation, beforeCommit, afterCommit],
+    );
+    expect(rows).toEqual([{ right: true, later: true }]);
+    expect((await database.pool.query('select from belfry.revoke_call')).rowCount).toBe(0);
+  });
 });
 
 describe('however the stream is cut', () => {
