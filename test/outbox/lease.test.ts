@@ -115,12 +115,15 @@ describe('who leads', () => {
     await a.acquire();
     await database.pool.query('update belfry.relay set paused = true');
     const paused: boolean[] = [];
+    const taken: Promise<unknown>[] = [];
     const kept = a.keep(new AbortController().signal, (now) => {
       paused.push(now);
-      void database.pool.query('update belfry.relay set term = term + 1');
+      taken.push(database.pool.query('update belfry.relay set term = term + 1'));
     });
     expect(await kept).toBe('lost');
     expect(paused[0]).toBe(true);
+    // Lest one of them takes the lease of the next test.
+    await Promise.all(taken);
   });
 });
 

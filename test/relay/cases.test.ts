@@ -625,6 +625,6 @@ it('a config without sources, blocks or mutes tells what the SQL API says', asyn
   await bare.pool.query(`select belfry.notify('7', 'greeting', 'hello')`);
   await alone.run();
   expect(await alone.inbox.list('7', { limit: 20, before: null, state: null })).toMatchObject({
-    items: [{ data: { message: 'hello' } }],
+    items: [{ message: 'hello' }],
   });
 });
