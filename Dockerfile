@@ -19,6 +19,6 @@ COPY migrations migrations
 USER node
 EXPOSE 10000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT ?? 10000}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "const port = Number(process.env.PORT ?? 10000); Promise.any([port, port + 1].map((at) => fetch(`http://127.0.0.1:${at}/healthz`))).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "/app/dist/cli/main.js"]
 CMD ["start", "--config", "/etc/belfry/belfry.yaml"]

@@ -36,7 +36,7 @@ export interface AppOptions {
 }
 
 export interface App {
-  /** Where it listens; null for a relay whose port is taken. */
+  /** Where it listens, a relay alone beside the port of a gateway (probes.ts); null for a relay whose port is taken. */
   readonly port: number | null;
   /** Reads again what may change while it runs: the files of `server.tls`. Throws BelfryError; then nothing has changed. */
   reload(): Promise<void>;

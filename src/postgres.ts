@@ -37,8 +37,8 @@ const connectTimeoutMs = 10_000;
 
 /**
  * jit: planning for it costs more than our small statements. The tcp_ settings let the server notice a dead client within
- * about 25 s instead of two hours. The last five keep away what role or database are set to for the application's sessions: a count takes as long
- * as it takes, a listener waits for days. What is to be bounded here says so.
+ * about 25 s instead of two hours. The last five keep away what role or database are set to for the application's sessions: a count
+ * takes as long as it takes, a listener waits for days. What is to be bounded here says so.
  */
 const defaultSession: SessionSettings = {
   jit: 'off',

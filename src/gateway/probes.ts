@@ -2,7 +2,7 @@
  * What a process without a gateway answers: /healthz, /readyz and /metrics, so that a relay of its own is watched like any other.
  *
  * What must hold: they may be asked from before the relay starts until it has stopped, by whom a gateway would answer; a
- * port that can't be had never keeps a relay from relaying.
+ * port that can't be had never keeps a relay from relaying, and it takes none from a gateway that runs beside it by the same config.
  */
 
 import type { Pool } from 'pg';
@@ -46,7 +46,7 @@ export class Probes {
       },
       probeRoutes({ pool, registry: metrics.registry, state: () => this.#state }),
     );
-    this.#listeners = new Listeners(config.server, ({ app }) => {
+    this.#listeners = new Listeners({ ...config.server, port: portBeside(config.server.port) }, ({ app }) => {
       if (config.server.trustProxy === 0) connects.guard(app, addresses, () => undefined);
       app.any('/*', (res, req) => http.handle(res, req));
     });
@@ -77,4 +77,9 @@ export class Probes {
     this.#state = state;
     return Promise.resolve();
   }
+}
+
+/** The one after the gateway's; 0: any that is free. */
+function portBeside(port: number): number {
+  return port === 0 || port === 65_535 ? 0 : port + 1;
 }

@@ -73,12 +73,21 @@ it('serves its own metrics and whether it is well, and nothing of a gateway', as
   await expect(ask('/healthz')).rejects.toThrow();
 });
 
+it('leaves the port of the config to a gateway', async () => {
+  const gateway = createServer();
+  await new Promise<void>((resolve) => gateway.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void gateway.close());
+  const { port } = gateway.address() as AddressInfo;
+  const { app } = await startRelay({ port });
+  expect(app.port).toBe(port + 1);
+});
+
 it('relays also where its port is taken, and says what is missing', async () => {
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => void taken.close());
   const { port } = taken.address() as AddressInfo;
-  const { app, log } = await startRelay({ port });
+  const { app, log } = await startRelay({ port: port - 1 });
   expect(app.port).toBeNull();
   expect(log.join('')).toMatch(new RegExp(`Port ${String(port)} is in use: .*PORT.*/metrics`));
 });
