@@ -26,7 +26,8 @@ import { addPost, addUsers, follow, like, socialConfig, socialSql, testSecret, u
 const BOUND_MS = 300;
 /** A second like shows soon. */
 const aggregation = { like: { window: '200ms', early: [10], groupFor: '12h', sample: 8 } };
-const soon = { timeout: 30_000, interval: 50 };
+/** A relay that sleeps looks for losses every 30 s (choresEveryMs). */
+const soon = { timeout: 45_000, interval: 50 };
 
 let database: TestDatabase;
 let config: Config;
@@ -134,7 +135,7 @@ async function inTime(write: () => Promise<unknown>): Promise<void> {
 const comment = (userId: string) =>
   database.pool.query(`insert into comments (post_id, user_id, content) values ($1, $2, 'hi')`, [post, userId]);
 
-it('a locked outbox: writes go on, and all of it is made good while people look on', { timeout: 60_000 }, async () => {
+it('a locked outbox: writes go on, and all of it is made good while people look on', { timeout: 90_000 }, async () => {
   // From before Belfry: counts, and notifies nobody, whatever is repaired.
   await like(database.pool, dora, post);
   await database.pool.query(`update likes set created_at = now() - interval '1 minute'`);
