@@ -1,5 +1,6 @@
 /** What must be known before a batch can be decided: who is asked about, and which groups, rows and counters. Pure. */
 
+import { pageRows } from '../outbox/reader.js';
 import type { Config } from '../config.js';
 import type { GroupFact } from '../rules/group.js';
 import type { GroupQuestions } from './group-facts.js';
@@ -58,8 +59,8 @@ export function sizeOf(events: number, plan: Plan): number {
   return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events);
 }
 
-/** What a transaction may take back: as many as a page has rows (outbox/reader.ts). */
-export const mostShares = 20_000;
+/** What a transaction may take back: as many as a page has rows. */
+export const mostShares = pageRows;
 
 /** Questions of a batch of several events, which is halved where they find too much. */
 export function pageQuestionsOf(plan: Plan, events: number): GroupQuestions {
