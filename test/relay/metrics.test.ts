@@ -1,15 +1,12 @@
 /** What Prometheus hears of a relay: of a leader what is so, of one that stands by nothing that was so once. */
 
 import type pg from 'pg';
-import pino from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { MemoryBroker } from '../../src/broker/memory.js';
-import { parseConfig } from '../../src/config.js';
 import { createMetrics } from '../../src/metrics.js';
-import { Relay } from '../../src/relay/relay.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
-import { socialConfig, socialSql } from '../support/social.js';
+import { socialSql } from '../support/social.js';
+import { withRelay } from './with-relay.js';
 
 const patience = { timeout: 12_000, interval: 20 };
 let database: TestDatabase;
@@ -20,36 +17,25 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** A relay that runs while `work` does. `shows`: the sum of a metric over its labels, as Prometheus gets it; `asleep`: its sleeps so far. */
-async function withRelay(
+/** `shows`: the sum of a metric over its labels, as Prometheus gets it; `asleep`: its sleeps so far. */
+async function watched(
   work: (relay: { shows(name: string): Promise<number>; asleep(): number }) => Promise<void>,
 ): Promise<void> {
   const metrics = createMetrics();
   let sleeps = 0;
-  const relay = new Relay({
-    config: parseConfig(socialConfig(database.url), {}, { path: 'test.yaml' }),
-    broker: new MemoryBroker(),
-    log: pino({ level: 'silent' }),
+  const shows = async (name: string): Promise<number> => {
+    const text = await metrics.registry.getSingleMetricAsString(`belfry_relay_${name}`);
+    const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  };
+  await withRelay(database.url, () => work({ shows, asleep: () => sleeps }), {
     metrics: metrics.relay,
     observer: { doorbell: (state) => void (sleeps += state === 'asleep' ? 1 : 0) },
   });
-  await relay.start();
-  try {
-    await work({
-      async shows(name) {
-        const text = await metrics.registry.getSingleMetricAsString(`belfry_relay_${name}`);
-        const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-        return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
-      },
-      asleep: () => sleeps,
-    });
-  } finally {
-    await relay.stop();
-  }
 }
 
 it('rings and sleeps are counted', async () => {
-  await withRelay(async ({ shows, asleep }) => {
+  await watched(async ({ shows, asleep }) => {
     await expect.poll(asleep, patience).toBeGreaterThan(0);
     expect(await shows('doorbell_rings_total')).toBe(0);
     await client.query(`select belfry.notify('1', 'system', 'hello')`);
@@ -67,7 +53,7 @@ it('a relay that has lost its lease shows nothing that only a leader measures', 
     insert into belfry.dead_event (event_id, source, op, event_at, error, attempts)
     values (1, 'post_like', 'created', now(), 'poison', 99)`);
   const gauges = ['lag_seconds', 'dead_letters', 'dead_letters_waiting', 'replays', 'capture_problems'];
-  await withRelay(async ({ shows }) => {
+  await watched(async ({ shows }) => {
     for (const name of ['leader', 'lag_seconds', 'dead_letters', 'capture_problems'])
       await expect.poll(() => shows(name), { ...patience, message: name }).toBeGreaterThan(0);
     await client.query(

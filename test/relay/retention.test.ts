@@ -3,15 +3,13 @@
 import type pg from 'pg';
 import pino from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { MemoryBroker } from '../../src/broker/memory.js';
 import { parseConfig } from '../../src/config.js';
-import { createMetrics } from '../../src/metrics.js';
 import { outboxDays } from '../../src/outbox/partitions.js';
-import { Relay } from '../../src/relay/relay.js';
 import { Retention } from '../../src/relay/retention.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addUsers, socialConfig, socialSql } from '../support/social.js';
+import { withRelay } from './with-relay.js';
 
 const patience = { timeout: 20_000 };
 let database: TestDatabase;
@@ -22,21 +20,6 @@ beforeAll(async () => {
   client = await database.client();
 });
 afterAll(() => database.drop());
-
-async function withRelay(work: () => Promise<void>): Promise<void> {
-  const relay = new Relay({
-    config: parseConfig(socialConfig(database.url), {}, { path: 'test.yaml' }),
-    broker: new MemoryBroker(),
-    log: pino({ level: 'silent' }),
-    metrics: createMetrics().relay,
-  });
-  await relay.start();
-  try {
-    await work();
-  } finally {
-    await relay.stop();
-  }
-}
 
 it('a relay that stops while a full default partition is looked through breaks that off, and leaves no day that can not be written', async () => {
   await client.query(
@@ -50,7 +33,7 @@ it('a relay that stops while a full default partition is looked through breaks t
     create event trigger hold on ddl_command_start when tag in ('ALTER TABLE') execute function public.hold()`);
   const count = async (sql: string) => (await client.query(sql)).rowCount;
   const excluded = `select from pg_constraint where conrelid = 'belfry.outbox_default'::regclass and conname ~ '^without'`;
-  await withRelay(async () => {
+  await withRelay(database.url, async () => {
     const looking = `select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
     await expect.poll(() => count(looking), patience).toBe(1);
     expect(await count(excluded)).toBe(4);
@@ -62,7 +45,7 @@ it('a relay that stops while a full default partition is looked through breaks t
 it('a week of days is made when a term begins', async () => {
   const days = async () => (await outboxDays(client)).filter(({ until }) => until !== null).length;
   // In the last minute of a day the next one counts as begun.
-  await withRelay(() => expect.poll(days, patience).toBeGreaterThanOrEqual(6));
+  await withRelay(database.url, () => expect.poll(days, patience).toBeGreaterThanOrEqual(6));
 });
 
 it('a day that is unread, and so not dropped, is told once', async () => {
@@ -93,7 +76,7 @@ it('events are read while old ones wait to be deleted', async () => {
   await client.query('update belfry.relay set seen = pg_current_snapshot()');
   await client.query('begin; select from belfry.outbox_default for update');
   const [ada = ''] = await addUsers(database.pool, 'Ada');
-  await withRelay(async () => {
+  await withRelay(database.url, async () => {
     await database.pool.query(`select belfry.notify($1, 'system', 'hello')`, [ada]);
     const heard = () => database.pool.query('select from belfry.notification where user_id = $1', [ada]);
     await expect
