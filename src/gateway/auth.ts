@@ -111,9 +111,10 @@ export class Auth {
     const hub = people.join(session, identity.userId);
     const announced = this.announcements.mark;
     try {
-      const recovery = await this.context.recoveries.ask({ hub, since: request.since, epoch: request.epoch });
-      people.begin(hub, recovery.seq);
-      if (!session.open) return people.joined(hub);
+      const { since, epoch } = request;
+      const recovery = await this.context.recoveries.ask({ session, hub, since, epoch });
+      if (recovery !== null) people.begin(hub, recovery.seq);
+      if (recovery === null || !session.open) return people.joined(hub);
       const nothing = recovery.frames.length + recovery.announcements.length === 0;
       let live = false;
       session.corked(() => {

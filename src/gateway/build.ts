@@ -11,7 +11,7 @@ import { Badges } from './badges.js';
 import { Blocks } from './blocks.js';
 import { ChannelHubs } from './channels.js';
 import { Coalescer } from './coalesce.js';
-import type { ChannelRequest, Context, JoinRequest } from './context.js';
+import type { ChannelRequest, Context } from './context.js';
 import { Extensions } from './extensions.js';
 import { Addresses } from './limits.js';
 import type { Publisher } from './listeners.js';
@@ -19,6 +19,7 @@ import { People } from './people.js';
 import { Presence } from './presence.js';
 import { isOutage } from './problem.js';
 import { Recheck } from './recheck.js';
+import { Recoveries } from './recoveries.js';
 import { Repair } from './repair.js';
 import type { Session } from './session.js';
 import { Sessions } from './sessions.js';
@@ -36,8 +37,8 @@ export interface Materials {
   readonly metrics: Metrics;
 }
 
-/** Recoveries that one batch asks for. */
-const recoveriesAtOnce = 500;
+/** Channels that one batch asks for. */
+const channelsAtOnce = 500;
 
 export function build(materials: Materials, topics: Publisher, sessionPrefix: string): Context {
   const { config, broker, inbox, log } = materials;
@@ -120,15 +121,9 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     presence.left(session);
   }
 
-  const recoveries = new Together(async (joins: readonly JoinRequest[]) => {
-    const requests = joins.map(({ hub, since, epoch }) => ({ userId: hub.userId, since, epoch }));
-    const strangers = joins.filter(({ hub }) => blocks.needed(hub)).map(({ hub }) => hub);
-    const [answers] = await Promise.all([inbox.recoverEach(requests), blocks.load(strangers)]);
-    return answers;
-  }, recoveriesAtOnce);
   const channelRecoveries = new Together(
     (requests: readonly ChannelRequest[]) => recoverChannels(store, requests),
-    recoveriesAtOnce,
+    channelsAtOnce,
   );
   metrics.census = () => ({ connections: sessions.all.length, sessions: people.sessions, users: people.hubs.size });
   const sweepOwner = { inbox, people, channels, repaired, failed };
@@ -151,7 +146,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
       presence,
       recheck,
       repair,
-      recoveries,
+      recoveries: new Recoveries(inbox, blocks),
       channelRecoveries,
       sweepOwner,
       traces,

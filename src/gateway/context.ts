@@ -2,7 +2,7 @@
 
 import type { Broker } from '../broker/broker.js';
 import type { Config } from '../config/types.js';
-import type { ChannelRecovery, Channels, Inbox, Recovery } from '../inbox/types.js';
+import type { ChannelRecovery, Channels, Inbox } from '../inbox/types.js';
 import type { Logger } from '../log.js';
 import type { GatewayMetrics } from '../metrics.js';
 import type { AccessRules } from './access.js';
@@ -12,9 +12,10 @@ import type { ChannelHubs } from './channels.js';
 import type { Coalescer } from './coalesce.js';
 import type { Extensions } from './extensions.js';
 import type { Addresses } from './limits.js';
-import type { People, PersonHub } from './people.js';
+import type { People } from './people.js';
 import type { Presence } from './presence.js';
 import type { Recheck } from './recheck.js';
+import type { Recoveries } from './recoveries.js';
 import type { Repair } from './repair.js';
 import type { Sessions } from './sessions.js';
 import type { SweepOwner } from './sweep.js';
@@ -25,13 +26,6 @@ import type { PushTraces } from './traces.js';
 export interface ChannelRequest {
   readonly channel: string;
   readonly offset: number | null;
-  readonly epoch: string | null;
-}
-
-/** Somebody joins: what their stream holds for them is asked for, and whom they have a block relation with. */
-export interface JoinRequest {
-  readonly hub: PersonHub;
-  readonly since: number | null;
   readonly epoch: string | null;
 }
 
@@ -54,8 +48,8 @@ export interface Context {
   readonly presence: Presence;
   readonly recheck: Recheck;
   readonly repair: Repair;
-  /** Recoveries of people and channels, asked for together. */
-  readonly recoveries: Together<JoinRequest, Recovery>;
+  readonly recoveries: Recoveries;
+  /** Recoveries of channels, asked for together. */
   readonly channelRecoveries: Together<ChannelRequest, ChannelRecovery>;
   readonly sweepOwner: Omit<SweepOwner, 'resumeAll'>;
   readonly traces: PushTraces;

@@ -14,7 +14,7 @@ import { listQuery } from './list.js';
 import type { NotificationRow } from './list.js';
 import { Preferences } from './preferences.js';
 import { countsJoin, InboxReader, viewOf } from './reader.js';
-import { recover, recoverEach } from './recovery.js';
+import { catchUp, recoverEach } from './recovery.js';
 import { notificationData } from './render.js';
 import { maxReplay } from './types.js';
 import type {
@@ -51,12 +51,12 @@ export class PostgresInbox implements Inbox {
     return result.rows[0]?.epoch ?? '';
   }
 
-  async recover(userId: string, since: number | null, epoch: string | null): Promise<Recovery> {
-    return await recover(this.reader, userId, since, epoch);
+  async recoverEach(requests: readonly RecoverRequest[]): Promise<(Recovery | null)[]> {
+    return await recoverEach(this.reader, requests);
   }
 
-  async recoverEach(requests: readonly RecoverRequest[]): Promise<Recovery[]> {
-    return await recoverEach(this.reader, requests);
+  async catchUp(requests: readonly RecoverRequest[]): Promise<Recovery[]> {
+    return await catchUp(this.reader, requests);
   }
 
   async heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads> {
@@ -92,9 +92,9 @@ export class PostgresInbox implements Inbox {
 
   async framesAfter(positions: ReadonlyMap<string, number>): Promise<Map<string, StreamFrame[]>> {
     const readable = await this.reader.rules();
-    return await this.reader.inSnapshot((client) =>
-      this.reader.changes(client, readable, [...positions.keys()], [...positions.values()], maxReplay),
-    );
+    const from = [...positions].map(([userId, after]) => ({ userId, after }));
+    const frames = await this.reader.inSnapshot((client) => this.reader.changes(client, readable, from, maxReplay));
+    return new Map(from.map(({ userId }, i) => [userId, frames[i] ?? []]));
   }
 
   async announcementsAfter(id: number): Promise<{ id: number; frame: string }[]> {

@@ -19,8 +19,18 @@ import type { NotificationView, Words } from './render.js';
 import { maxCount } from './types.js';
 import type { StreamFrame } from './types.js';
 
+/** A place in a person's stream. */
+export interface StreamPosition {
+  readonly userId: string;
+  readonly after: number;
+}
+
+interface Numbered {
+  /** Which of the positions asked for, from 1. */
+  readonly position: number;
+}
+
 interface StateRow {
-  readonly user_id: string;
   readonly seq: string;
   readonly state: string;
   readonly ids: string[] | null;
@@ -101,42 +111,41 @@ export class InboxReader {
     }
   }
 
-  /** Present forms after a position, ascending. Two statements and one for names. */
+  /** Present forms after each of these positions, ascending, at most `limit` each. Two statements and one for names. */
   async changes(
     client: pg.ClientBase,
     readable: Readable,
-    userIds: readonly string[],
-    after: readonly number[],
+    positions: readonly StreamPosition[],
     limit: number,
-  ): Promise<Map<string, StreamFrame[]>> {
-    const notifications = await client.query<NotificationRow>(
-      `select n.* from unnest($1::text[], $2::bigint[]) p(user_id, after)
+  ): Promise<StreamFrame[][]> {
+    const from = [positions.map(({ userId }) => userId), positions.map(({ after }) => after), limit];
+    const notifications = await client.query<NotificationRow & Numbered>(
+      `select p.n::int as position, n.* from unnest($1::text[], $2::bigint[]) with ordinality p(user_id, after, n)
         cross join lateral ${readable.shunned('p.user_id')} belfry_h
         cross join lateral (select ${columnsSql(readable)} from belfry.stream_position s
                               join belfry.notification belfry_n on belfry_n.id = s.notification_id
                              where s.user_id = p.user_id and s.seq > p.after order by s.seq limit $3) n`,
-      [userIds, after, limit],
+      from,
     );
-    const states = await client.query<StateRow>(
-      `select s.* from unnest($1::text[], $2::bigint[]) p(user_id, after)
-        cross join lateral (select s.user_id, s.seq::text, s.state, s.ids::text[], s.through::text from belfry.state_change s
+    const states = await client.query<StateRow & Numbered>(
+      `select p.n::int as position, s.* from unnest($1::text[], $2::bigint[]) with ordinality p(user_id, after, n)
+        cross join lateral (select s.seq::text, s.state, s.ids::text[], s.through::text from belfry.state_change s
                              where s.user_id = p.user_id and s.seq > p.after order by s.seq limit $3) s`,
-      [userIds, after, limit],
+      from,
     );
     const words = await this.words(client, notifications.rows);
-    const frames = new Map<string, StreamFrame[]>(userIds.map((id) => [id, []]));
+    const frames = positions.map((): StreamFrame[] => []);
     for (const row of notifications.rows) {
       const seq = Number(row.seq);
       const frame = row.hidden ? withdrawnFrame(row, seq) : notificationFrame(viewOf(row), seq, words(row.user_id));
-      frames.get(row.user_id)?.push({ seq, frame });
+      frames[row.position - 1]?.push({ seq, frame });
     }
-    for (const { user_id, seq, state, ids, through } of states.rows) {
+    for (const { position, seq: text, state, ids, through } of states.rows) {
+      const seq = Number(text);
       const data = through === null ? { ids: ids ?? [], state } : { through: Number(through), state };
-      frames
-        .get(user_id)
-        ?.push({ seq: Number(seq), frame: JSON.stringify({ event: 'state', seq: Number(seq), data }) });
+      frames[position - 1]?.push({ seq, frame: JSON.stringify({ event: 'state', seq, data }) });
     }
-    for (const list of frames.values()) {
+    for (const list of frames) {
       list.sort((a, b) => a.seq - b.seq);
       // Two kinds, each up to the limit: beyond it one of them may have a hole.
       list.splice(limit);

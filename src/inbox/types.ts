@@ -94,9 +94,10 @@ export interface Revocation {
 
 export interface Inbox {
   epoch(): Promise<string>;
-  recover(userId: string, since: number | null, epoch: string | null): Promise<Recovery>;
-  /** As `recover`, for all who come at once: two statements, and a `recover` for each who has missed something. */
-  recoverEach(requests: readonly RecoverRequest[]): Promise<Recovery[]>;
+  /** For all who come at once, of whom most have missed nothing. Null for whom `catchUp` must be asked. Two statements at most. */
+  recoverEach(requests: readonly RecoverRequest[]): Promise<(Recovery | null)[]>;
+  /** With what each has missed, in one snapshot. Seven statements, however many ask. */
+  catchUp(requests: readonly RecoverRequest[]): Promise<Recovery[]>;
   /** One statement, whatever is asked for. */
   heads(userIds: readonly string[], channels: readonly string[]): Promise<Heads>;
   /** Present forms after a position, per person, ascending; at most 500 each. One statement. */

@@ -9,6 +9,7 @@ import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { socialConfig, socialSql } from '../support/social.js';
+import { recover } from '../support/recover.js';
 
 const day = 86_400_000;
 const retention = { outboxMs: day, inboxMs: 7 * day, channelsMs: day / 24 };
@@ -81,11 +82,11 @@ it('who was last here before what was pruned is told to fetch, nobody else', asy
   await notifications('bo', 3, '1 hour');
   await prune(client, retention, () => Promise.resolve(true));
   const epoch = await inbox.epoch();
-  expect(await inbox.recover('ada', 2, epoch)).toMatchObject({ recovered: false, frames: [] });
+  expect(await recover(inbox, 'ada', 2, epoch)).toMatchObject({ recovered: false, frames: [] });
   expect((await inbox.recoverEach([{ userId: 'ada', since: 1, epoch }]))[0]).toMatchObject({ recovered: false });
-  expect(await inbox.recover('ada', 3, epoch)).toMatchObject({ recovered: true, frames: [{ seq: 4 }, { seq: 5 }] });
-  expect(await inbox.recover('ada', 5, epoch)).toMatchObject({ recovered: true, frames: [] });
-  expect(await inbox.recover('bo', 0, epoch)).toMatchObject({ recovered: true });
+  expect(await recover(inbox, 'ada', 3, epoch)).toMatchObject({ recovered: true, frames: [{ seq: 4 }, { seq: 5 }] });
+  expect(await recover(inbox, 'ada', 5, epoch)).toMatchObject({ recovered: true, frames: [] });
+  expect(await recover(inbox, 'bo', 0, epoch)).toMatchObject({ recovered: true });
 });
 
 it('how far a stream was pruned never goes back', async () => {
@@ -98,8 +99,8 @@ it('how far a stream was pruned never goes back', async () => {
   await notifications('ada', 1, '1 hour');
   await prune(client, retention, () => Promise.resolve(true));
   const epoch = await inbox.epoch();
-  expect(await inbox.recover('ada', 2, epoch)).toMatchObject({ recovered: false, frames: [] });
-  expect(await inbox.recover('ada', 3, epoch)).toMatchObject({ recovered: true, frames: [{ seq: 4 }] });
+  expect(await recover(inbox, 'ada', 2, epoch)).toMatchObject({ recovered: false, frames: [] });
+  expect(await recover(inbox, 'ada', 3, epoch)).toMatchObject({ recovered: true, frames: [{ seq: 4 }] });
 });
 
 it('logs go after their own time', async () => {

@@ -5,6 +5,7 @@ import { seedCounters } from '../../src/inbox/seed.js';
 import { listOutbox } from '../../src/relay/browse.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
+import { recover } from '../support/recover.js';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
@@ -170,7 +171,7 @@ blocks: { table: blocks, from: a, to: b }`,
     for (const user of ['service', '-1']) {
       const list = await inbox.list(user, { limit: 10, before: null, state: null });
       expect(list.items).toEqual([]);
-      expect(await inbox.recover(user, 0, list.epoch)).toMatchObject({ frames: [] });
+      expect(await recover(inbox, user, 0, list.epoch)).toMatchObject({ frames: [] });
     }
   });
 

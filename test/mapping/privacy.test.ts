@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
+import { recover } from '../support/recover.js';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
@@ -318,7 +319,7 @@ mutes: { table: relationships, from: owner, to: other, when: "kind = 'mute'", di
     await mapping.sql(rows.replace(/\b[OAP]\b/g, (name) => ({ O: owner, A: actor })[name] ?? post));
     const { inbox } = mapping.batches;
     const list = await inbox.list(owner, { limit: 10, before: null, state: null });
-    const { frames } = await inbox.recover(owner, 0, list.epoch);
+    const { frames } = await recover(inbox, owner, 0, list.epoch);
     expect(list.items).toHaveLength(shown ? 1 : 0);
     expect((await inbox.badges([actor, owner])).get(owner)).toEqual({ unseen: shown ? 1 : 0, unread: shown ? 1 : 0 });
     expect(frames.map(({ frame }) => (JSON.parse(frame) as { event: string }).event)).toEqual([

@@ -23,6 +23,7 @@ import {
 } from '../support/social.js';
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
+import { recover } from '../support/recover.js';
 
 let database: TestDatabase;
 let batches: Batches;
@@ -525,12 +526,12 @@ describe('the SQL API', () => {
     await batches.run();
     const [heard] = batches.heard();
     expect(heard).toMatchObject({ to: 'everyone' });
-    const { announcements } = await batches.inbox.recover(ada, null, null);
+    const { announcements } = await recover(batches.inbox, ada, null, null);
     const last = JSON.parse(announcements.at(-1) ?? '{}') as Frame;
     expect(last).toMatchObject({ event: 'notification', data: { type: 'system', message: 'Hello world' } });
     expect(last).not.toHaveProperty('seq');
     await batches.inbox.mark(ada, 'seen', { ids: [last.data.id] }, null);
-    expect((await batches.inbox.recover(ada, null, null)).announcements).toEqual([]);
+    expect((await recover(batches.inbox, ada, null, null)).announcements).toEqual([]);
   });
 
   it('revoke: kept with the batch, for those whom no message reaches', async () => {

@@ -5,6 +5,7 @@ import { nextDueMs } from '../../src/relay/group-facts.js';
 import { addComment, addPost, addUsers, like, unlike } from '../support/social.js';
 import { framesOf, useWorld } from './world.js';
 import type { Frame } from './world.js';
+import { recover } from '../support/recover.js';
 
 const world = useWorld();
 const pool = () => world.database.pool;
@@ -198,7 +199,7 @@ describe('a mark while a window is open', () => {
     const [two = '', one = ''] = (announcements as { id: string }[]).map(({ id }) => id);
     await inbox.mark(ada, 'seen', { ids: [two] }, null);
     await inbox.mark(ada, 'seen', { ids: [one] }, null);
-    expect((await inbox.recover(ada, null, null)).announcements).toEqual([]);
+    expect((await recover(inbox, ada, null, null)).announcements).toEqual([]);
   });
 });
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { addComment, addUsers, like } from '../support/social.js';
 import { useWorld } from './world.js';
 import type { Frame } from './world.js';
+import { recover } from '../support/recover.js';
 
 const world = useWorld();
 const pool = () => world.database.pool;
@@ -114,7 +115,7 @@ describe('states', () => {
       inbox.mark(ada, 'read', { through: seq }, 'session-1'),
       world.heard(ada),
     ]);
-    const { frames, unseen } = await inbox.recover(ada, seq, epoch);
+    const { frames, unseen } = await recover(inbox, ada, seq, epoch);
     const replayed = frames.map(({ frame }) => JSON.parse(frame) as Frame);
     // Whatever the order was, all hear the same: the state change and the new one, each with a position of its own.
     expect(replayed.map(({ event }) => event).sort()).toEqual(['notification', 'state']);
@@ -202,7 +203,9 @@ describe('announcements', () => {
     await world.sql(`select belfry.announce('one'); select belfry.announce('two')`);
     await world.heard(ada);
     const messages = async (userId: string) =>
-      (await inbox.recover(userId, null, null)).announcements.map((frame) => (JSON.parse(frame) as Frame).data.message);
+      (await recover(inbox, userId, null, null)).announcements.map(
+        (frame) => (JSON.parse(frame) as Frame).data.message,
+      );
     expect(await messages(ada)).toEqual(['one', 'two']);
     const page = await world.list(ada);
     expect(page).toMatchObject({ unseen: 0, items: [], announcements: [{ message: 'two' }, { message: 'one' }] });

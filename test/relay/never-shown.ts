@@ -209,7 +209,7 @@ class Stage {
     const society = await this.society();
     const epoch = await inbox.epoch();
     const badges = await inbox.badges(this.people);
-    const each = await inbox.recoverEach(this.people.map((userId) => ({ userId, since: 0, epoch })));
+    const each = await inbox.catchUp(this.people.map((userId) => ({ userId, since: 0, epoch })));
     const missed = await inbox.framesAfter(new Map(this.people.map((userId) => [userId, 0])));
     const read = async (userId: string, i: number): Promise<void> => {
       const list = await inbox.list(userId, { limit: 100, before: null, state: null });

@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { addComment, addPost, block, follow, like } from '../support/social.js';
 import { useWorld } from './world.js';
+import { recover } from '../support/recover.js';
 
 const world = useWorld();
 
@@ -21,7 +22,7 @@ async function shownTo(userId: string): Promise<string[]> {
   const list = await world.list(userId);
   const badge = (await inbox.badges([userId])).get(userId);
   const [each] = await inbox.recoverEach([{ userId, since: null, epoch: null }]);
-  const resumed = await inbox.recover(userId, 0, list.epoch);
+  const resumed = await recover(inbox, userId, 0, list.epoch);
   const present = resumed.frames.map(({ frame }) => JSON.parse(frame) as { event: string; data: { id: string } });
   const ids = list.items.map((item) => (item as { id: string }).id);
   expect(present.flatMap(({ event, data }) => (event === 'notification' ? [data.id] : [])).reverse()).toEqual(ids);
@@ -202,7 +203,7 @@ describe('what may be seen', () => {
     expect(world.frames(bo)).toEqual([]);
     expect(await shownTo(ada)).toEqual([]);
     // Whoever resumes is told that it is gone.
-    const { frames } = await world.batches.inbox.recover(ada, 0, (await world.list(ada)).epoch);
+    const { frames } = await recover(world.batches.inbox, ada, 0, (await world.list(ada)).epoch);
     expect(frames.map(({ frame }) => (JSON.parse(frame) as { event: string }).event)).toEqual(['withdrawn']);
   });
 

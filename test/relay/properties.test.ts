@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { addPost, addUsers } from '../support/social.js';
 import { useSocialBatches } from './world.js';
+import { recover } from '../support/recover.js';
 
 const social = useSocialBatches();
 
@@ -117,7 +118,7 @@ async function expectBadges({ people }: Cast): Promise<void> {
     const list = await inbox.list(userId, { limit: 100, before: null, state: null });
     const unseen = (await inbox.list(userId, { limit: 100, before: null, state: 'unseen' })).items.length;
     const unread = (await inbox.list(userId, { limit: 100, before: null, state: 'unread' })).items.length;
-    const resumed = await inbox.recover(userId, 0, list.epoch);
+    const resumed = await recover(inbox, userId, 0, list.epoch);
     const badge = (await inbox.badges([userId])).get(userId);
     for (const told of [list, resumed, badge]) expect(told).toMatchObject({ unseen, unread });
     const replayed = resumed.frames
