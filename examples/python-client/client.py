@@ -61,7 +61,7 @@ class Client:
             auth.update(since=self.since, epoch=self.epoch)
         asked = {await self.send(ws, auth): "auth"}
         live = False
-        heads = {}  # channel → head at its answer: up to there holes are the server's
+        joined = set()  # channels that have been answered for
         async for text in ws:
             frame = json.loads(text)
             if "id" in frame:
@@ -76,7 +76,8 @@ class Client:
                             request.update(offset=held[0], epoch=held[1])
                         asked[await self.send(ws, request)] = channel
                 elif what is not None:
-                    heads[what] = self.subscribed(frame["ok"])
+                    self.subscribed(frame["ok"])
+                    joined.add(what)
                 continue
             event, channel = frame["event"], frame.get("channel")
             if event == "synced" and channel is None:
@@ -90,11 +91,11 @@ class Client:
                     return  # a push was lost: come again from the last one held
                 self.since = frame["seq"]
                 self.on_event(frame)
-            elif "offset" in frame and channel in heads:
+            elif "offset" in frame and channel in joined:
                 held, epoch = self.channels[channel]
                 if frame["offset"] <= held:
                     continue
-                if frame["offset"] > max(held, heads[channel]) + 1:
+                if frame["offset"] > held + 1:
                     return
                 self.channels[channel] = (frame["offset"], epoch)
                 self.on_event(frame)
@@ -116,7 +117,6 @@ class Client:
                 self.gap(channel)
             self.channels[channel] = (ok["offset"], ok["epoch"])
         self.on_event({"event": "counters", "channel": channel, "data": ok["state"]})
-        return ok["offset"]
 
     def gap(self, channel):
         """What is held cannot be continued: fetch GET /api/notifications, or the channel's content."""

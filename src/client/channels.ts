@@ -3,8 +3,8 @@
  *
  * What must hold, within one epoch and unless a gap was announced for the channel:
  * - each `offset` is handed out at most once, and in ascending order;
- * - up to the head of the subscribe answer holes are the server's; past it a hole means that an event was lost, and the
- *   channel is subscribed to again from the last offset held, without disturbing the connection;
+ * - a hole means that an event was lost, in a replay too, which what was sent before the answer may overtake: the channel is
+ *   subscribed to again from the last offset held, without disturbing the connection;
  * - counter updates have no offset and hold absolute values: the latest wins, they are always handed out.
  */
 
@@ -17,7 +17,7 @@ export function addChannel(d: Draft, channel: string): void {
   // One more subscriber: it needs the counters of now, which only an answer holds.
   if (held?.phase === 'on') return set(d, channel, { ...held, phase: 'wanted' });
   if (held !== undefined) return;
-  const fresh = { phase: 'wanted', askId: 0, offset: null, epoch: null, head: 0, dropped: 0, notBeforeMs: 0 } as const;
+  const fresh = { phase: 'wanted', askId: 0, offset: null, epoch: null, dropped: 0, notBeforeMs: 0 } as const;
   set(d, channel, fresh);
 }
 
@@ -67,7 +67,7 @@ export function subscribed(d: Draft, id: RequestId, ok: SubscribeOk): void {
   const offset = resumed ? held.offset : ok.offset;
   // Something live came before the answer and is not in it: ask once more.
   const behind = held.dropped > ok.offset;
-  set(d, ok.channel, { ...held, phase: behind ? 'wanted' : 'on', offset, epoch: ok.epoch, head: ok.offset });
+  set(d, ok.channel, { ...held, phase: behind ? 'wanted' : 'on', offset, epoch: ok.epoch });
   d.effects.push({ type: 'subscribed', ok });
 }
 
@@ -110,8 +110,7 @@ export function acceptOffset(d: Draft, channel: string, offset: number | undefin
     return false;
   }
   if (held.offset !== null && offset <= held.offset) return false;
-  const expected = Math.max(held.offset ?? offset - 1, held.head) + 1;
-  if (offset > expected) {
+  if (held.offset !== null && offset > held.offset + 1) {
     set(d, channel, { ...held, phase: 'wanted' });
     return false;
   }

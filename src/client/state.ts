@@ -30,8 +30,6 @@ export interface ChannelState {
   /** The last offset handed out, null before the first answer. */
   readonly offset: number | null;
   readonly epoch: string | null;
-  /** The head in the last answer: up to here the server replays, and holes are its own. */
-  readonly head: number;
   /** The highest offset that was dropped while asking. */
   readonly dropped: number;
   /** Not to be asked for before this time. */

@@ -18,13 +18,14 @@ import {
 } from '../protocol/frames.js';
 import { parseClientFrame, splitChannel } from '../protocol/parse.js';
 import type { Auth } from './auth.js';
+import { badgeMissed } from './badges.js';
 import type { ChannelHub, Subscription } from './channels.js';
 import type { Context } from './context.js';
 import { errorFrame, okFrame } from './frames.js';
 import { HandlerError } from './handler-thread.js';
 import { rate, step, type Rate } from './limits.js';
 import { isOutage, publicError } from './problem.js';
-import type { Session } from './session.js';
+import { packBadge, type Session } from './session.js';
 
 /** Beyond this many seconds' worth of messages at once the socket is closed; up to it they are refused one by one. */
 const closeAfterSeconds = 3;
@@ -205,12 +206,18 @@ export class Ops {
   }
 
   private async mark(session: Session, id: RequestId, request: MarkRequest): Promise<void> {
-    const { inbox, broker, people } = this.context;
+    const { inbox, badges, broker, people } = this.context;
     const result = await inbox.mark(session.userId, states[request.op], request.target, session.id);
     broker.publish(result.publications);
     const { seq, unseen, unread } = result;
     const unchanged = result.publications.length === 0 ? { unchanged: true } : {};
-    people.tellAt(session, seq, () => session.send(okFrame(id, { seq, unseen, unread, ...unchanged })));
+    people.tellAt(session, seq, () => {
+      session.send(okFrame(id, { seq, unseen, unread, ...unchanged }));
+      if (session.badge === packBadge(result)) return;
+      // The client goes by the answer, which may be older than what it was told while the answer waited.
+      session.badge = badgeMissed;
+      badges.touch(session.userId);
+    });
   }
 
   private async publish(session: Session, id: RequestId, request: PublishRequest): Promise<void> {

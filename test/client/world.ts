@@ -3,7 +3,8 @@
  * steps through. Everything is decided by the calls made on it; nothing runs by itself.
  *
  * A person's stream is a compacted log of `items`: an event changes an item and gets the next seq; a replay is the present
- * form, so it has holes. A channel's stream is a plain log. Live pushes may be dropped (a full socket buffer) and doubled.
+ * form, so it has holes. A channel's stream is a plain log. Live pushes may be dropped (a full socket buffer), doubled, and overtaken
+ * by whatever frame comes next.
  */
 
 import type { Frame } from '../../src/client/state.js';
@@ -18,6 +19,8 @@ interface Channel {
 interface Connection {
   readonly toClient: Frame[];
   readonly toServer: (JsonObject & { id: number })[];
+  /** A live push that the next frame overtakes. */
+  held: Frame | null;
   authenticated: boolean;
   readonly subscribed: Set<string>;
 }
@@ -34,9 +37,10 @@ export class World {
     ['b', { head: 0, floor: 0 }],
   ]);
   connection: Connection | null = null;
-  /** The next live push is lost, or comes twice. */
+  /** The next live push is lost, comes twice, or is overtaken. */
   dropNext = false;
   doubleNext = false;
+  swapNext = false;
 
   /** What the application holds: item → seq, and per channel the offsets; fetched at first and anew at each gap. */
   readonly view = new Map<number, number>();
@@ -124,9 +128,10 @@ export class World {
 
   /** Without further trouble, until nothing is left to do. */
   settle(): void {
-    this.dropNext = this.doubleNext = false;
+    this.dropNext = this.doubleNext = this.swapNext = false;
     for (let i = 0; i < 400; i++) {
       this.serve(1000);
+      this.release();
       this.deliver(1000);
       const { phase, channels } = this.drive.state;
       const quiet = this.connection?.toClient.length === 0 && this.connection.toServer.length === 0;
@@ -142,7 +147,7 @@ export class World {
     const { connection } = this;
     if (connection === null) return;
     const { id, op } = request;
-    const reply = (ok: unknown) => connection.toClient.push({ id, ok });
+    const reply = (ok: unknown) => this.send({ id, ok });
     if (op === 'auth') {
       const since = request['since'] as number | undefined;
       const whole =
@@ -150,10 +155,9 @@ export class World {
       reply(this.drive.authOk({ seq: this.head, epoch: `e${this.epoch}`, recovered: whole }));
       if (since !== undefined && whole) {
         const missed = [...this.items].filter(([, seq]) => seq > since).sort(([, x], [, y]) => x - y);
-        for (const [item, seq] of missed)
-          connection.toClient.push({ event: 'notification', seq, data: { id: String(item) } });
+        for (const [item, seq] of missed) this.send({ event: 'notification', seq, data: { id: String(item) } });
       }
-      connection.toClient.push({ event: 'synced', seq: this.head });
+      this.send({ event: 'synced', seq: this.head });
       connection.authenticated = true;
     } else if (op === 'subscribe') {
       const name = request['channel'] as string;
@@ -162,7 +166,7 @@ export class World {
       const whole =
         offset === undefined || (request['epoch'] === `e${this.epoch}` && offset <= head && offset >= floor);
       reply({ channel: name, offset: head, epoch: `e${this.epoch}`, recovered: whole, state: {} });
-      for (let at = (offset ?? head) + 1; whole && at <= head; at++) connection.toClient.push(channelEvent(at, name));
+      for (let at = (offset ?? head) + 1; whole && at <= head; at++) this.send(channelEvent(at, name));
       connection.subscribed.add(name);
     } else if (op === 'seen') {
       // A change of its own: the asker gets the answer in the place of the push.
@@ -177,9 +181,26 @@ export class World {
       this.dropNext = false;
       return;
     }
-    this.connection?.toClient.push(frame);
-    if (this.doubleNext) this.connection?.toClient.push(frame);
+    if (this.swapNext && this.connection?.held === null) {
+      this.swapNext = false;
+      this.connection.held = frame;
+      return;
+    }
+    this.send(frame);
+    if (this.doubleNext) this.send(frame);
     this.doubleNext = false;
+  }
+
+  private send(frame: Frame): void {
+    this.connection?.toClient.push(frame);
+    this.release();
+  }
+
+  private release(): void {
+    const held = this.connection?.held ?? null;
+    if (this.connection === null || held === null) return;
+    this.connection.held = null;
+    this.connection.toClient.push(held);
   }
 
   // The client's surroundings -----------------------------------------------------------------------------------------
@@ -195,7 +216,7 @@ export class World {
           break;
         case 'open':
           if (this.connection !== null) this.fail('a second socket');
-          this.connection = { toClient: [], toServer: [], authenticated: false, subscribed: new Set() };
+          this.connection = { toClient: [], toServer: [], held: null, authenticated: false, subscribed: new Set() };
           this.drive.put({ type: 'open' });
           break;
         case 'drop':

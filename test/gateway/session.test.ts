@@ -1,5 +1,6 @@
 /** A session from its token to its end, on a real Postgres with raw `ws` clients. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 
@@ -350,6 +351,29 @@ describe('pushes', () => {
     expect(a.frames.filter((frame) => frame['event'] === 'state')).toEqual([]);
     const again = await a.request({ op: 'seen', through: 2 });
     expect(again.ok).toEqual({ seq: 3, unseen: 0, unread: 2, unchanged: true });
+  });
+
+  it('tells the numbers again where an answer that waited holds older ones', async () => {
+    const client = await rig.login('6200');
+    rig.broker.publish([await rig.notification('6200')]);
+    await client.push('notification');
+    // The broker loses it, and it cannot be fetched yet: the answer waits for it.
+    await rig.notification('6200');
+    const blocker = await rig.db.client();
+    await blocker.query(
+      `alter table belfry.stream_position rename to positions;
+       create view belfry.stream_position as select * from belfry.positions where pg_advisory_xact_lock_shared(62) is not null;
+       select pg_advisory_lock(62)`,
+    );
+    client.send({ id: 62, op: 'seen', through: 1 });
+    await expect.poll(() => rig.gateway.context.people.hubs.get('6200')?.waiting?.length).toBe(1);
+    await rig.db.pool.query(`update belfry.notification set state = 'read' where user_id = '6200' and seq = 1`);
+    rig.broker.publish([{ to: 'badge', userId: '6200' }]);
+    await client.until((frame) => isDeepStrictEqual(frame['data'], { unseen: 1, unread: 1 }));
+    await blocker.query('select pg_advisory_unlock(62)');
+    expect((await client.take(({ id }) => id === 62)).ok).toMatchObject({ unseen: 1, unread: 2 });
+    expect((await client.push('badge')).data).toEqual({ unseen: 1, unread: 1 });
+    await blocker.query('drop view belfry.stream_position; alter table belfry.positions rename to stream_position');
   });
 
   it('counts what became of handshakes, tokens and sockets', async () => {
