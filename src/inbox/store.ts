@@ -1,6 +1,6 @@
 /**
  * Writes what the rules decided for a batch: notifications, streams, counters, log and cursor in one transaction, which
- * is one call of `belfry.store_batch` (migrations/0005_store.sql), so that a relay that freezes holds no lock.
+ * is one call of `belfry.store_batch` (migrations/0020_window_end.sql), so that a relay that freezes holds no lock.
  */
 
 import type pg from 'pg';
@@ -72,6 +72,8 @@ export interface Batch {
   readonly verdicts: readonly Verdict[];
   readonly announcements: readonly Announcement[];
   readonly dead: readonly DeadEvent[];
+  /** Windows that ended up to this time, in ISO 8601 with microseconds, are done with; null: none was looked at. */
+  readonly windowsEnded: string | null;
 }
 
 export const emptyBatch: Batch = {
@@ -85,6 +87,7 @@ export const emptyBatch: Batch = {
   verdicts: [],
   announcements: [],
   dead: [],
+  windowsEnded: null,
 };
 
 /** A notification as it was pushed. */
@@ -144,7 +147,7 @@ export async function storeBatch(
   try {
     const result = await client.query<{ stored: StoredRow }>({
       name: 'belfry_store_batch',
-      text: `select belfry.store_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) as stored`,
+      text: `select belfry.store_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) as stored`,
       values: [
         term,
         cursor?.seen ?? null,
@@ -183,6 +186,7 @@ export async function storeBatch(
           dead.sqlstate,
           dead.error,
         ]),
+        batch.windowsEnded,
       ],
     });
     const row = result.rows[0]?.stored;

@@ -235,7 +235,7 @@ export class BatchProcessor {
     return this.decide(plan, privacy, groups, told, null).batch;
   }
 
-  /** Pushes notifications whose window is due, at most `limit`; null when none was. Privacy is asked again. */
+  /** Pushes notifications whose window is due, of `limit` windows; null when none has ended. Privacy is asked again. */
   async flushDue(
     connections: BatchConnections,
     term: string,
@@ -243,7 +243,7 @@ export class BatchProcessor {
   ): Promise<(BatchOutcome & { readonly full: boolean }) | null> {
     for (let attempt = 1; ; attempt++) {
       const facts = await loadDueGroups(connections.writer, limit);
-      if (facts.groups.length === 0) return null;
+      if (facts.through === null) return null;
       await connections.plans.expect(facts.groups.length);
       const questions = facts.groups.map((group) => questionsOfGroup(group, this.config.sources));
       const privacy = await this.privacy.load(connections.reader, questions.flat());
@@ -256,13 +256,13 @@ export class BatchProcessor {
         if (wanted) aggregation.flush(group.id);
         else aggregation.silence(group.id);
       });
-      const batch: Batch = { ...emptyBatch, drafts: [...aggregation.drafts] };
+      const batch: Batch = { ...emptyBatch, drafts: [...aggregation.drafts], windowsEnded: facts.through };
       try {
         const stored = await storeBatch(connections.writer, term, batch, (type) => this.sampleOf(type));
         this.ahead.stored(batch);
         const nothing = planPage([], { sources: this.sources, groups: () => false });
         const outcome = await published(this.publish(connections, nothing, batch, stored, privacy, null, 0));
-        return { ...outcome, full: facts.groups.length === limit };
+        return { ...outcome, full: facts.ended >= limit };
       } catch (error) {
         if (!(error instanceof StaleFacts) || attempt >= maxStaleRetries) throw error;
       }

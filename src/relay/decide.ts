@@ -102,6 +102,7 @@ export function decide(
       data: typeof row['data'] === 'string' ? row['data'] : '{}',
     })),
     dead: [],
+    windowsEnded: null,
   };
   return { batch, deliveries };
 }

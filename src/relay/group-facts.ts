@@ -201,9 +201,16 @@ select ${ms('clock_timestamp()')} as now_ms,
   return { name: `belfry_group_facts_${parts}`, text, values };
 }
 
+// A row of window_end may be void: its window has ended early, and perhaps another one has begun since.
 const dueSql = `
-select ${ms('clock_timestamp()')} as now_ms, json_agg(${groupColumns} order by n.due_at) as groups
-  from (select * from belfry.notification where due_at <= clock_timestamp() order by due_at limit $1) n`;
+with ended as materialized (
+  select w.due_at, w.notification_id from belfry.window_end w where w.due_at <= clock_timestamp() order by w.due_at fetch first ($1) rows with ties
+)
+select ${ms('clock_timestamp()')} as now_ms,
+  (select to_char(max(due_at) at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') from ended) as through,
+  (select count(*)::int from ended) as ended,
+  (select json_agg(${groupColumns} order by n.due_at) from belfry.notification n
+    where n.id in (select notification_id from ended) and n.due_at <= clock_timestamp()) as groups`;
 
 /** One statement. Throws BatchTooLarge. */
 export async function loadGroupFacts(client: pg.ClientBase, questions: GroupQuestions): Promise<LoadedGroups> {
@@ -222,15 +229,31 @@ export async function loadGroupFacts(client: pg.ClientBase, questions: GroupQues
   };
 }
 
-/** Notifications whose window is due, oldest first, at most `limit`. One statement over a small index. */
-export async function loadDueGroups(client: pg.ClientBase, limit: number): Promise<GroupFacts> {
-  const result = await client.query<Pick<FactsRow, 'now_ms' | 'groups'>>({
+export interface DueGroups extends GroupFacts {
+  /** The time up to which windows were looked at, in ISO 8601 with microseconds; null when none has ended. */
+  readonly through: string | null;
+  /** Windows that were looked at. */
+  readonly ended: number;
+}
+
+/** Notifications whose window is due, oldest first, of the first `limit` windows and those that end with the last of them. One statement. */
+export async function loadDueGroups(client: pg.ClientBase, limit: number): Promise<DueGroups> {
+  const result = await client.query<
+    Pick<FactsRow, 'now_ms' | 'groups'> & { readonly through: string | null; readonly ended: number }
+  >({
     name: 'belfry_due_groups',
     text: dueSql,
     values: [limit],
   });
   const row = result.rows[0];
-  return { nowMs: row?.now_ms ?? Date.now(), groups: (row?.groups ?? []).map(groupOf), shares: [], members: new Map() };
+  return {
+    nowMs: row?.now_ms ?? Date.now(),
+    groups: (row?.groups ?? []).map(groupOf),
+    shares: [],
+    members: new Map(),
+    through: row?.through ?? null,
+    ended: row?.ended ?? 0,
+  };
 }
 
 /** Notifications of these people about these objects, whatever is behind them: what a muted thread takes away. */
@@ -250,10 +273,10 @@ export async function loadThreadGroups(
   return (result.rows[0]?.groups ?? []).map(groupOf);
 }
 
-/** When the next window is due, in milliseconds since the epoch by this process's clock, since timers run on it; null when none waits. */
+/** When the next window is to be looked at, in milliseconds since the epoch by this process's clock, since timers run on it; null when none waits. */
 export async function nextDueMs(client: pg.ClientBase): Promise<number | null> {
   const result = await client.query<{ rest_ms: number | null }>(
-    `select ${ms('min(due_at) - clock_timestamp()')} as rest_ms from belfry.notification where due_at is not null`,
+    `select ${ms('min(due_at) - clock_timestamp()')} as rest_ms from belfry.window_end`,
   );
   const rest = result.rows[0]?.rest_ms ?? null;
   return rest === null ? null : Date.now() + rest;

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 import { recover } from '../support/recover.js';
+import { ageWindows } from '../support/windows.js';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
@@ -152,9 +153,7 @@ threadMutes: { table: silenced, user: who, kind: topic, id: topic_id, until: unt
   ])('when a window ends and when events are replayed, a mute of kind %s counts as one', async (kind, told) => {
     const post = 70 + told;
     const endWindows = async () => {
-      await mapping.sql(
-        `update belfry.notification set pushed_at = pushed_at - interval '1 min', due_at = due_at - interval '1 min'`,
-      );
+      await ageWindows(mapping.database.pool, '1 min');
       await mapping.batches.flush();
       return mapping.batches.heard().filter(({ to }) => to === 'user');
     };

@@ -24,6 +24,7 @@ import {
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
 import { recover } from '../support/recover.js';
+import { ageWindows } from '../support/windows.js';
 
 let database: TestDatabase;
 let batches: Batches;
@@ -84,11 +85,7 @@ function framesOf(publications: readonly Publication[], userId: string): Frame[]
 const inbox = (userId = ada) => batches.inbox.list(userId, { limit: 100, before: null, state: null });
 
 /** As if the last push had been so long ago. */
-const age = (interval: string) =>
-  database.pool.query(
-    `update belfry.notification set pushed_at = pushed_at - $1::interval, due_at = due_at - $1::interval where user_id = $2`,
-    [interval, ada],
-  );
+const age = (interval: string) => ageWindows(database.pool, interval, [ada]);
 
 describe('grouping', () => {
   it('one like: one notification that rings', async () => {

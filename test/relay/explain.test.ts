@@ -11,6 +11,7 @@ import type { TestDatabase } from '../support/postgres.js';
 import { addComment, addPost, addUsers, block, like, socialConfig, socialSql, unlike } from '../support/social.js';
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
+import { ageWindows } from '../support/windows.js';
 
 let database: TestDatabase;
 let client: pg.Client;
@@ -85,7 +86,7 @@ describe('explain', () => {
     expect(await explain(second)).toMatchObject([
       { verdict: 'pending', at: (await notificationOf(ada))?.due?.toISOString() },
     ]);
-    await client.query(`update belfry.notification set due_at = clock_timestamp() where user_id = $1`, [ada]);
+    await ageWindows(client, '1 min', [ada]);
     await batches.flush();
     expect(await explain(second)).toMatchObject([
       { verdict: 'merged', seq: 2, notification_id: (await notificationOf(ada))?.id },

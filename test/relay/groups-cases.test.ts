@@ -6,6 +6,7 @@ import { addComment, addPost, addUsers, like, unlike } from '../support/social.j
 import { framesOf, useWorld } from './world.js';
 import type { Frame } from './world.js';
 import { recover } from '../support/recover.js';
+import { ageWindows } from '../support/windows.js';
 
 const world = useWorld();
 const pool = () => world.database.pool;
@@ -72,9 +73,7 @@ it.each([-1, 1])('the next window is due by the clock of the relay, which is off
   await world.heard(ada);
   await like(pool(), cleo, post);
   await world.heard(ada);
-  await world.sql(
-    `update belfry.notification set due_at = clock_timestamp() + interval '1 hour' where due_at is not null`,
-  );
+  await ageWindows(pool(), '-55 min');
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + days * 86_400_000 });
   onTestFinished(() => void vi.useRealTimers());
   const untilDueMs = ((await nextDueMs(batches.writer)) ?? 0) - Date.now();

@@ -15,6 +15,7 @@ import type { Batches } from './batches.js';
 import { lasting, lookAtSociety } from './society.js';
 import type { Reason, Society, Told } from './society.js';
 import { useSocialBatches } from './world.js';
+import { ageWindows } from '../support/windows.js';
 
 /** SQL over people $1 (who) and $2 (whom) and post $3. */
 const narrowing = {
@@ -238,10 +239,7 @@ class Stage {
   }
 
   async endWindows(): Promise<void> {
-    await this.database.pool.query(
-      `update belfry.notification set pushed_at = pushed_at - interval '1 min', due_at = due_at - interval '1 min' where user_id = any($1)`,
-      [this.people],
-    );
+    await ageWindows(this.database.pool, '1 min', this.people);
     await this.batches.flush();
   }
 

@@ -11,6 +11,7 @@ import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, socialConfig, socialSql } from '../support/social.js';
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
+import { ageWindows } from '../support/windows.js';
 
 /** What the social app lacks: mutes, posts for followers, conversations, requests, applications, mentions. */
 export const moreSql = `
@@ -207,10 +208,7 @@ export function useWorld(overrides: Readonly<Record<string, unknown>> = {}): Wor
     frames: (userId) => framesOf(last, userId),
     list: (userId) => social.batches.inbox.list(userId, { limit: 100, before: null, state: null }),
     async age(userId, interval) {
-      await social.database.pool.query(
-        `update belfry.notification set pushed_at = pushed_at - $1::interval, due_at = due_at - $1::interval where user_id = $2`,
-        [interval, userId],
-      );
+      await ageWindows(social.database.pool, interval, [userId]);
     },
     async rules(userId) {
       const { rows } = await social.database.pool.query<{ rule: string }>(
