@@ -13,16 +13,15 @@ import type { InboxReader } from './reader.js';
 import { maxReplay } from './types.js';
 import type { RecoverRequest, Recovery } from './types.js';
 
-interface StandRow {
+interface StandingRow {
   readonly epoch: string;
-  readonly seq: string;
-  readonly pruned: string;
-  /** Announcements: up to here the person has seen them, and the newest of all. */
-  readonly through: string;
-  readonly announced: string;
-  readonly unseen: number;
-  readonly unread: number;
+  /** The newest announcement of all. */
+  readonly announced: number;
+  readonly people: readonly Stand[];
 }
+
+/** Positions stay below 2^53 (CONTRACT: they are numbers in frames). */
+type Stand = readonly [seq: number, pruned: number, seenThrough: number, unseen: number, unread: number];
 
 /** Null for whom `catchUp` must be asked: those whose stream has moved since their position. One statement, and one for announcements. */
 export async function recoverEach(
@@ -63,39 +62,40 @@ async function standing(
   readable: Readable,
   requests: readonly RecoverRequest[],
 ): Promise<Recovery[]> {
-  const { rows } = await db.query<StandRow>({
+  // In a storm this is what costs most: one JSON text is read several times faster than its rows would be.
+  const { rows } = await db.query<StandingRow>({
     name: 'belfry_recover_each',
-    text: `select e.value as epoch, coalesce(h.seq, 0)::text as seq, coalesce(p.seq, 0)::text as pruned,
-                  coalesce(s.through, 0)::text as through, (select coalesce(max(a.id), 0) from belfry.announcement a)::text as announced,
-                  counted.unseen, counted.unread
-             from unnest($1::text[]) with ordinality u(user_id, n)
-            cross join belfry.epoch e
-             left join belfry.head h on h.user_id = u.user_id
-             left join belfry.pruned p on p.user_id = u.user_id
-             left join belfry.announcement_seen s on s.user_id = u.user_id
-            ${countsJoin('u.user_id', readable)}
-            order by u.n`,
+    text: `select e.value as epoch, (select coalesce(max(a.id), 0)::float8 from belfry.announcement a) as announced, (
+             select json_agg(json_build_array(coalesce(h.seq, 0), coalesce(p.seq, 0), coalesce(s.through, 0), counted.unseen, counted.unread) order by u.n)
+               from unnest($1::text[]) with ordinality u(user_id, n)
+               left join belfry.head h on h.user_id = u.user_id
+               left join belfry.pruned p on p.user_id = u.user_id
+               left join belfry.announcement_seen s on s.user_id = u.user_id
+              ${countsJoin('u.user_id', readable)}) as people
+             from belfry.epoch e`,
     values: [requests.map(({ userId }) => userId)],
   });
-  const leastSeen = rows.reduce((least, { through }) => Math.min(least, Number(through)), Infinity);
+  const [row] = rows;
+  if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
+  const leastSeen = row.people.reduce((least, [, , seenThrough]) => Math.min(least, seenThrough), Infinity);
   // After the heads: one that is announced in between comes twice rather than never, and the gateway drops the second. One
   // that was not in the table yet is still to be published, and the gateway tells it to those who join.
-  const none = leastSeen >= Number(rows[0]?.announced ?? 0);
+  const none = leastSeen >= row.announced;
   const announced = none ? [] : await reader.announcementsAfter(db, leastSeen);
   return requests.map(({ since, epoch }, i) => {
-    const row = rows[i];
-    if (row === undefined) throw new BelfryError('not_migrated', 'belfry.epoch has no row: run belfry migrate.');
-    const seq = Number(row.seq);
+    const [seq, pruned, seenThrough, unseen, unread] = row.people[i] ?? [0, 0, 0, 0, 0];
+    // What came after `since` must still be kept.
+    const kept = since !== null && epoch === row.epoch && (since === seq || (since < seq && since >= pruned));
     return {
       seq,
       epoch: row.epoch,
-      // What came after `since` must still be kept.
-      recovered:
-        since === null || (epoch === row.epoch && since <= seq && (since === seq || since >= Number(row.pruned))),
+      recovered: since === null || kept,
       frames: [],
-      announcements: announced.filter(({ id }) => id > Number(row.through)).map(({ frame }) => frame),
-      unseen: row.unseen,
-      unread: row.unread,
+      announcements: none ? nothing : announced.filter(({ id }) => id > seenThrough).map(({ frame }) => frame),
+      unseen,
+      unread,
     };
   });
 }
+
+const nothing: readonly string[] = [];
