@@ -1,7 +1,7 @@
 /** What becomes of a notification that stands: windows that end, actors who leave, marks that come meanwhile, and what a second source tells of its subject. */
 
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { nextDueMs } from '../../src/relay/group-facts.js';
+import { loadDueGroups, nextDueMs } from '../../src/relay/group-facts.js';
 import { addComment, addPost, addUsers, like, unlike } from '../support/social.js';
 import { framesOf, useWorld } from './world.js';
 import type { Frame } from './world.js';
@@ -79,6 +79,80 @@ it.each([-1, 1])('the next window is due by the clock of the relay, which is off
   const untilDueMs = ((await nextDueMs(batches.writer)) ?? 0) - Date.now();
   expect(untilDueMs).toBeGreaterThan(1_800_000);
   expect(untilDueMs).toBeLessThanOrEqual(3_600_000);
+});
+
+describe('when windows end is kept apart from them', () => {
+  /** Of Ada's notifications. */
+  const endsSql = `select w.* from belfry.window_end w join belfry.notification n on n.id = w.notification_id where n.user_id = $1 order by w.due_at`;
+  const ends = async () => (await pool().query(endsSql, [world.ada])).rows.length;
+
+  /** Bo's like was told, Cleo's waits. */
+  async function oneWaits(): Promise<void> {
+    const { ada, bo, cleo, post } = world;
+    await like(pool(), bo, post);
+    await world.heard(ada);
+    await like(pool(), cleo, post);
+    expect(await world.heard(ada)).toEqual([]);
+    expect(await ends()).toBe(1);
+  }
+
+  /** The tenth is told at once, with the one that waited. */
+  async function tenth(): Promise<void> {
+    const fans = await fansOf(8);
+    await world.sql('insert into likes select id, $1 from unnest($2::bigint[]) id', [world.post, fans]);
+    expect(await world.heard(world.ada)).toMatchObject([{ data: { data: { actor_count: 10 } } }]);
+    expect(await waiting(world.ada)).toBe(0);
+  }
+
+  it('an end is forgotten with its window', async () => {
+    await oneWaits();
+    await like(pool(), (await fansOf(1))[0] ?? '', world.post);
+    expect(await world.heard(world.ada)).toEqual([]);
+    expect(await ends()).toBe(1);
+    expect(await windowEnds(world.ada)).toMatchObject([{ data: { data: { actor_count: 3 } } }]);
+    expect(await ends()).toBe(0);
+  });
+
+  it('the end of a window that was told early tells nothing, and is forgotten when its time has come', async () => {
+    await oneWaits();
+    await tenth();
+    expect(await windowEnds(world.ada)).toEqual([]);
+    expect(await ends()).toBe(0);
+  });
+
+  it('the next window has its own, whatever is left of the one before', async () => {
+    await oneWaits();
+    await tenth();
+    await like(pool(), (await fansOf(1))[0] ?? '', world.post);
+    expect(await world.heard(world.ada)).toEqual([]);
+    expect(await ends()).toBe(2);
+    await world.sql(
+      `update belfry.window_end set due_at = now() where due_at = (select min(x.due_at) from (${endsSql}) x)`,
+      [world.ada],
+    );
+    await world.batches.flush();
+    expect(world.batches.heard()).toEqual([]);
+    expect([await ends(), await waiting(world.ada)]).toEqual([1, 1]);
+    expect(await windowEnds(world.ada)).toMatchObject([{ data: { data: { actor_count: 11 } } }]);
+    expect(await ends()).toBe(0);
+  });
+
+  it('those that end together are looked at together, however many were asked for', async () => {
+    const { ada, bo, cleo, batches } = world;
+    const posts = [world.post, await addPost(pool(), ada), await addPost(pool(), ada)];
+    for (const by of [bo, cleo]) {
+      for (const post of posts) await like(pool(), by, post);
+      await world.heard(ada);
+    }
+    const { rows } = await pool().query<{ notification_id: string }>(endsSql, [ada]);
+    const two = rows.slice(0, 2).map((row) => row.notification_id);
+    await world.sql(`update belfry.notification set due_at = '2020-01-01Z' where id = any($1)`, [two]);
+    await world.sql(`update belfry.window_end set due_at = '2020-01-01Z' where notification_id = any($1)`, [two]);
+    const due = await loadDueGroups(batches.writer, 1);
+    expect([due.ended, due.groups.length, due.through]).toEqual([2, 2, '2020-01-01T00:00:00.000000Z']);
+    expect(await windowEnds(ada)).toHaveLength(3);
+    expect(await ends()).toBe(0);
+  });
 });
 
 describe('somebody who leaves', () => {

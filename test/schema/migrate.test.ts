@@ -68,6 +68,24 @@ describe('the migrations of this package', () => {
     expect(rows).toEqual([]);
   });
 
+  test('0020 keeps when windows end, and a relay of an older version can go on', async () => {
+    for (const file of (await readdir('migrations')).filter((name) => name < '0020'))
+      await copyFile(path.join('migrations', file), path.join(folder, file));
+    await rm(path.join(folder, '0001_first.sql'));
+    await migrate(client, { folder });
+    await client.query(`
+      insert into belfry.notification (user_id, seq, type, group_key, open, first_at, last_at, due_at)
+      values ('1', 1, 'like', 'post:1', true, now(), now(), '2020-01-01Z'), ('1', 2, 'like', 'post:2', true, now(), now(), null)`);
+    await migrate(client);
+    const { rows } = await client.query(
+      'select w.due_at, n.group_key from belfry.window_end w join belfry.notification n on n.id = w.notification_id',
+    );
+    expect(rows).toEqual([{ due_at: new Date('2020-01-01Z'), group_key: 'post:1' }]);
+    // With as many arguments as it had.
+    const nineteen = ['0', ...Array.from({ length: 18 }, () => 'null')].join(', ');
+    expect((await client.query(`select belfry.store_batch(${nineteen})`)).rows).toHaveLength(1);
+  });
+
   test('0015 forgets counts of what is not captured, and keeps the others as they are', async () => {
     for (const file of (await readdir('migrations')).filter((name) => name < '0015'))
       await copyFile(path.join('migrations', file), path.join(folder, file));
