@@ -86,7 +86,7 @@ async function playRound(
     await context.server.checkpoint();
     for (const contestant of rotated(contestants, Math.max(0, round))) {
       if (RATES_OF[contestant.protocol]?.includes(perSecond) === false) continue;
-      const slot = await play(contestant, perSecond, round < 0 ? 2 : secondsFor(perSecond, context.quick));
+      const slot = await play(contestant, perSecond, secondsFor(perSecond, context.quick));
       context.log(
         `latency round ${round} ${contestant.protocol} ${perSecond ?? 'saturated'}: p50 ${slot.p50Ms.toFixed(2)} p99 ${slot.p99Ms.toFixed(2)} ms, ` +
           `${slot.deliveredPerSecond.toFixed(0)}/s, ${slot.delivered} of ${slot.written}, server ${(slot.serverCpu * 100).toFixed(0)} %`,
