@@ -5,11 +5,13 @@
  * who is connected is counted again now and then, a few at a time and in no hurry.
  *
  * What must hold: one query at a time, so that an older answer can never overtake a newer one; a change that comes while
- * one runs is asked for by the next; a socket is told only numbers that differ from what it was told last.
+ * one runs is asked for by the next; a socket is told only numbers that differ from what it was told last; one person who can't be
+ * counted keeps nobody else from it.
  */
 
 import { maxCount } from '../inbox/types.js';
 import type { Badge, Inbox } from '../inbox/types.js';
+import { inHalves } from './halves.js';
 import { packBadge } from './session.js';
 import type { People } from './people.js';
 
@@ -38,6 +40,8 @@ const fullBadge = packBadge({ unseen: maxCount, unread: maxCount });
 
 export class Badges {
   readonly #dirty = new Set<string>();
+  readonly #failed = new Set<string>();
+  #retry: NodeJS.Timeout | null = null;
   #planned = false;
   #timer: NodeJS.Timeout | null = null;
   #restUntilMs = -Infinity;
@@ -65,7 +69,7 @@ export class Badges {
   stop(): void {
     this.#stopped = true;
     this.#dirty.clear();
-    for (const timer of [this.#timer, this.#again]) if (timer !== null) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#again, this.#retry]) if (timer !== null) clearTimeout(timer);
   }
 
   /** Counts the next page of people again, whatever is known of them. */
@@ -85,6 +89,18 @@ export class Badges {
     else this.#timer = setTimeout(() => void this.ask(), delayMs);
   }
 
+  /** Those who could not be counted are asked for again, apart from the others. */
+  private later(userIds: readonly string[]): void {
+    for (const userId of userIds) this.#failed.add(userId);
+    if (this.#failed.size === 0 || this.#stopped) return;
+    this.#retry ??= setTimeout(() => {
+      this.#retry = null;
+      const again = [...this.#failed];
+      this.#failed.clear();
+      for (const userId of again) this.touch(userId);
+    }, retryMs);
+  }
+
   private async ask(): Promise<void> {
     const users: string[] = [];
     for (const userId of this.#dirty) {
@@ -95,17 +111,23 @@ export class Badges {
     const askedAtMs = performance.now();
     let delayMs = spacingMs;
     if (users.length > 0 && !this.#stopped) {
-      try {
-        this.owner.asked();
-        const badges = await this.owner.inbox.badges(users);
-        this.#tookMs = performance.now() - askedAtMs;
-        delayMs = Math.max(spacingMs, rest * this.#tookMs);
-        for (const userId of users) this.tell(userId, badges.get(userId) ?? { unseen: 0, unread: 0 });
-      } catch (error) {
-        this.owner.failed('badges', error);
-        for (const userId of users) this.#dirty.add(userId);
-        delayMs = retryMs;
-      }
+      const failed: string[] = [];
+      await inHalves(
+        users,
+        async (some) => {
+          this.owner.asked();
+          const badges = await this.owner.inbox.badges(some);
+          for (const userId of some) this.tell(userId, badges.get(userId) ?? { unseen: 0, unread: 0 });
+        },
+        (some, error) => {
+          this.owner.failed('badges', error);
+          failed.push(...some);
+        },
+      );
+      this.#tookMs = performance.now() - askedAtMs;
+      delayMs = Math.max(spacingMs, rest * this.#tookMs);
+      this.later(failed);
+      if (failed.length === users.length) delayMs = retryMs;
     }
     this.#planned = false;
     this.#restUntilMs = performance.now() + delayMs;

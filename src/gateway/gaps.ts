@@ -6,6 +6,8 @@
  * fetched for all streams with a gap in one statement; what cannot be fetched is `lost`, said once, never skipped silently.
  */
 
+import { inHalves } from './halves.js';
+
 /** A stream as far as this gateway has passed it on. */
 export interface Stream<P> {
   /** Below 0: not known yet, everything waits. */
@@ -115,18 +117,22 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
       else this.forget(stream);
     }
     let delayMs = 0;
-    try {
-      if (streams.length > 0) {
-        const found = await this.owner.fetch(streams);
+    await inHalves(
+      streams,
+      async (some) => {
+        if (some.length === 0) return;
+        const found = await this.owner.fetch(some);
         // But for those that were restarted meanwhile.
-        for (const stream of streams) if (this.#behind.has(stream)) this.apply(stream, found.get(stream) ?? []);
-      }
-    } catch (error) {
-      this.owner.failed(error);
-      delayMs = retryMs;
-    } finally {
-      this.#repairing = false;
-    }
+        for (const stream of some) if (this.#behind.has(stream)) this.apply(stream, found.get(stream) ?? []);
+      },
+      (some, error) => {
+        this.owner.failed(error);
+        delayMs = retryMs;
+        // Behind the others, of whom there may be more than fit into one round.
+        for (const stream of some) if (this.#behind.delete(stream)) this.#behind.add(stream);
+      },
+    );
+    this.#repairing = false;
     if (this.#behind.size > 0) this.plan(delayMs);
   }
 

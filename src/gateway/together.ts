@@ -3,8 +3,10 @@
  *
  * What must hold: a question is answered from a read that began after it was asked; a question that comes alone is asked at the
  * end of its turn; one batch runs at a time, `spacingMs` apart, and what comes meanwhile waits for the next, so that batches grow
- * with the load; a batch that fails fails each of its questions.
+ * with the load; where a batch fails, those questions fail that can't be answered by themselves either.
  */
+
+import { inHalves } from './halves.js';
 
 interface Waiter<Q, A> {
   readonly question: Q;
@@ -39,12 +41,14 @@ export class Together<Q, A> {
     while (this.#waiting.length > 0) {
       const next = performance.now() + spacingMs;
       const batch = this.#waiting.splice(0, this.most);
-      try {
-        const answers = await this.askAll(batch.map(({ question }) => question));
-        batch.forEach(({ resolve }, i) => resolve(answers[i] as A));
-      } catch (error) {
-        for (const { reject } of batch) reject(error);
-      }
+      await inHalves(
+        batch,
+        async (some) => {
+          const answers = await this.askAll(some.map(({ question }) => question));
+          some.forEach(({ resolve }, i) => resolve(answers[i] as A));
+        },
+        (some, error) => some.forEach(({ reject }) => reject(error)),
+      );
       const waitMs = next - performance.now();
       if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
     }
