@@ -9,9 +9,10 @@
  * counted keeps nobody else from it.
  */
 
+import { inHalves } from '../halves.js';
 import { maxCount } from '../inbox/types.js';
 import type { Badge, Inbox } from '../inbox/types.js';
-import { inHalves } from './halves.js';
+import { isOutage } from './problem.js';
 import { packBadge } from './session.js';
 import type { People } from './people.js';
 
@@ -114,6 +115,7 @@ export class Badges {
       const failed: string[] = [];
       await inHalves(
         users,
+        isOutage,
         async (some) => {
           this.owner.asked();
           const badges = await this.owner.inbox.badges(some);

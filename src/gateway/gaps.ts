@@ -6,7 +6,8 @@
  * fetched for all streams with a gap in one statement; what cannot be fetched is `lost`, said once, never skipped silently.
  */
 
-import { inHalves } from './halves.js';
+import { inHalves } from '../halves.js';
+import { isOutage } from './problem.js';
 
 /** A stream as far as this gateway has passed it on. */
 export interface Stream<P> {
@@ -119,6 +120,7 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     let delayMs = 0;
     await inHalves(
       streams,
+      isOutage,
       async (some) => {
         if (some.length === 0) return;
         const found = await this.owner.fetch(some);

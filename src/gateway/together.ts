@@ -6,7 +6,8 @@
  * with the load; where a batch fails, those questions fail that can't be answered by themselves either.
  */
 
-import { inHalves } from './halves.js';
+import { inHalves } from '../halves.js';
+import { isOutage } from './problem.js';
 
 interface Waiter<Q, A> {
   readonly question: Q;
@@ -43,6 +44,7 @@ export class Together<Q, A> {
       const batch = this.#waiting.splice(0, this.most);
       await inHalves(
         batch,
+        isOutage,
         async (some) => {
           const answers = await this.askAll(some.map(({ question }) => question));
           some.forEach(({ resolve }, i) => resolve(answers[i] as A));

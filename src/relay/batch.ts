@@ -13,10 +13,7 @@ import { BelfryError, messageOf } from '../errors.js';
 import { Messages } from '../inbox/messages.js';
 import { storeBatch, storeRevocations, StaleFacts } from '../inbox/store.js';
 import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js';
-import { emptyBatch } from '../inbox/store.js';
-import { Aggregation } from '../rules/aggregate.js';
 import type { GroupFact } from '../rules/group.js';
-import { suppressedBy } from '../rules/privacy.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
 import { Ahead } from './ahead.js';
 import type { FactsAhead } from './ahead.js';
@@ -25,24 +22,23 @@ import { decide } from './decide.js';
 import type { Decision } from './decide.js';
 import { counterKey, loadDueGroups, loadGroupFacts, loadThreadGroups } from './group-facts.js';
 import type { LoadedGroups } from './group-facts.js';
-import { loadMayRead } from './may-read.js';
 import { planPage } from './plan.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
 import type { PrivacyLoader, Question } from './privacy-facts.js';
 import { publicationsOf } from './publish.js';
 import { groupQuestionsOf, mutedThreads, pageQuestionsOf } from './questions.js';
-import { privacyQuestionsOf, questionsOfGroup, sizeOf, threadKindsOf } from './questions.js';
+import { privacyQuestionsOf, sizeOf, threadKindsOf } from './questions.js';
 import type { PageEvent } from './resolved.js';
+import { loadShown } from './shown.js';
 import { SharedSubjects } from './subjects.js';
 import type { Told } from './subjects.js';
 import { WideEvents } from './wide.js';
+import { flush } from './windows.js';
+import type { FlushOutcome, FlushParts } from './windows.js';
 import type { WideStep } from './wide.js';
 
 /** How often a batch is decided anew because somebody archived what it changes; more means something else is wrong. */
 const maxStaleRetries = 20;
-
-/** Rules that say something of one actor, and nothing of the others behind a notification. */
-const ofActor: ReadonlySet<string> = new Set(['blocked', 'muted', 'actor_gone', 'policy']);
 
 export interface BatchConnections {
   /** Over the application's tables. */
@@ -236,33 +232,26 @@ export class BatchProcessor {
   }
 
   /** Pushes notifications whose window is due, of `limit` windows; null when none has ended. Privacy is asked again. */
-  async flushDue(
-    connections: BatchConnections,
-    term: string,
-    limit: number,
-  ): Promise<(BatchOutcome & { readonly full: boolean }) | null> {
-    for (let attempt = 1; ; attempt++) {
-      const facts = await loadDueGroups(connections.writer, limit);
-      if (facts.through === null) return null;
-      await connections.plans.expect(facts.groups.length);
-      const questions = facts.groups.map((group) => questionsOfGroup(group, this.config.sources));
-      const privacy = await this.privacy.load(connections.reader, questions.flat());
-      const aggregation = new Aggregation(this.rules, facts);
-      facts.groups.forEach((group, i) => {
-        const rules = questions[i]?.map(({ source, delivery }) => suppressedBy(source, delivery, privacy)) ?? [];
-        // One of those it shows is enough, and so is somebody who does not fit into the sample.
-        const others = group.actorCount > group.actors.length;
-        const wanted = rules.some((rule) => rule === null || (others && ofActor.has(rule)));
-        if (wanted) aggregation.flush(group.id);
-        else aggregation.silence(group.id);
-      });
-      const batch: Batch = { ...emptyBatch, drafts: [...aggregation.drafts], windowsEnded: facts.through };
-      try {
+  async flushDue(connections: BatchConnections, term: string, limit: number): Promise<FlushOutcome | null> {
+    const nothing = planPage([], { sources: this.sources, groups: () => false });
+    const parts: FlushParts = {
+      rules: this.rules,
+      sources: this.config.sources,
+      load: (questions) => this.privacy.load(connections.reader, questions),
+      store: async (batch) => {
         const stored = await storeBatch(connections.writer, term, batch, (type) => this.sampleOf(type));
         this.ahead.stored(batch);
-        const nothing = planPage([], { sources: this.sources, groups: () => false });
-        const outcome = await published(this.publish(connections, nothing, batch, stored, privacy, null, 0));
-        return { ...outcome, full: facts.ended >= limit };
+        return stored;
+      },
+      publish: async (batch, stored, privacy) =>
+        (await published(this.publish(connections, nothing, batch, stored, privacy, null, 0))).publications,
+    };
+    for (let attempt = 1; ; attempt++) {
+      const due = await loadDueGroups(connections.writer, limit);
+      if (due.through === null) return null;
+      await connections.plans.expect(due.groups.length);
+      try {
+        return { ...(await flush(parts, due)), full: due.ended >= limit };
       } catch (error) {
         if (!(error instanceof StaleFacts) || attempt >= maxStaleRetries) throw error;
       }
@@ -280,49 +269,15 @@ export class BatchProcessor {
   ): Promise<BatchOutcome> {
     const storedAtMs = nowMs();
     const shown = stored.pushed.filter(({ draft }) => !draft.withdrawn && this.broker.mayHaveSessions(draft.userId));
-    const names = new Map<string, string | null>();
-    const gone = new Set<string>();
-    const localised = this.config.people !== null && this.config.people.locale !== null;
-    const unnamed = new Set<string>();
-    const locales = new Map<string, string | null>();
-    for (const { actors, draft } of shown) {
-      if (localised) {
-        const recipient = privacy.people?.get(draft.userId);
-        if (recipient === undefined) unnamed.add(draft.userId);
-        else locales.set(recipient.id, recipient.locale);
-      }
-      for (const id of actors) {
-        const person = privacy.people?.get(id);
-        if (person === undefined) unnamed.add(id);
-        else if (person.active) names.set(id, person.name);
-        else gone.add(id);
-      }
-    }
-    if (privacy.people !== null && unnamed.size > 0) {
-      const more = await this.privacy.load(connections.reader, [], unnamed);
-      for (const id of unnamed) {
-        const person = more.people?.get(id);
-        locales.set(id, person?.locale ?? null);
-        if (person?.active === true) names.set(id, person.name);
-        else gone.add(id);
-      }
-    }
-    // What is new was asked about a moment ago.
-    const older = shown.filter(({ draft }) => draft.id !== null).map(({ id }) => id);
-    const mayRead = await loadMayRead(connections.reader, this.privacy.readable, older);
+    const seen = await loadShown(connections.reader, this.privacy, privacy, shown);
     const counts = batch.counters.flatMap(({ source, objectId }, i) => {
       const moved = plan.counters.get(counterKey(source, objectId));
       return moved === undefined ? [] : [{ moved, count: stored.counts[i] ?? 0 }];
     });
     const publications = publicationsOf({
-      stored,
-      names,
-      gone,
-      mayRead,
-      counts,
-      plan,
+      ...{ stored, counts, plan },
+      ...seen,
       messages: this.messages,
-      locales,
       broker: this.broker,
     });
     this.broker.publish(publications);

@@ -26,6 +26,9 @@ const passing: Readonly<Record<string, Blame>> = {
   XX: 'connection', // internal error
 };
 
+/** Whether no event, and no row, is to blame for an error. */
+export const isPassing = (error: unknown): boolean => blame(error) !== 'event';
+
 /** What to do about an error: only `event` may become a dead letter. */
 export function blame(error: unknown): Blame {
   if (error instanceof BelfryError) {

@@ -366,10 +366,15 @@ export class Leading {
   private async flush(backlog: boolean): Promise<void> {
     const patience = backlog ? flushPatienceMs : 0;
     if (this.dueAtMs === null || Date.now() < this.dueAtMs + patience) return;
-    const { writer, metrics } = this.options;
+    const { writer, metrics, log } = this.options;
     const { processor, connections } = this.parts;
     const outcome = await withRetries(() => processor.flushDue(connections, this.term.term, flushLimit));
     metrics.publications.inc(outcome?.publications.length ?? 0);
+    for (const { notificationId, error } of outcome?.silenced ?? [])
+      log.error(
+        { notificationId, error: messageOf(error) },
+        'whether this may be shown cannot be asked: its window ends without a word',
+      );
     if (outcome?.full === true) return;
     this.dueAtMs = await nextDueMs(writer);
   }

@@ -78,6 +78,11 @@ export class PrivacyLoader {
     );
   }
 
+  /** Whether people have a language. */
+  get localised(): boolean {
+    return this.config.people !== null && this.config.people.locale !== null;
+  }
+
   /** Facts for these questions and names of these people besides. One statement, two where somebody hears only of whom they follow. */
   async load(
     client: pg.ClientBase,

@@ -34,6 +34,7 @@ const hot = [
   'relay',
   'source_state',
   'stream_position',
+  'window_end',
 ];
 
 interface Size {
