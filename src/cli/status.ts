@@ -120,7 +120,7 @@ const diskSql = `
                  coalesce(sum(pg_total_relation_size(c.oid)) filter (where p.part = case
                    when c.relname like 'outbox%' then 'outbox'
                    when c.relname in ('head', 'notification', 'notification_event', 'stream_position', 'window_end', 'state_change', 'pruned', 'preference',
-                                      'announcement', 'announcement_seen', 'fanout_job', 'fanout_recipient') then 'inbox'
+                                      'announcement', 'announcement_seen', 'fanout_job') then 'inbox'
                    when c.relname in ('channel_head', 'channel_event', 'counter') then 'channels'
                    else 'other' end), 0) as bytes
             from (values ('outbox'), ('inbox'), ('channels'), ('other')) p(part)

@@ -12,7 +12,7 @@
 import { inHalves } from '../halves.js';
 import { maxCount } from '../inbox/types.js';
 import type { Badge, Inbox } from '../inbox/types.js';
-import { isOutage } from './problem.js';
+import { isOfNoRow } from './problem.js';
 import { packBadge } from './session.js';
 import type { People } from './people.js';
 
@@ -115,7 +115,7 @@ export class Badges {
       const failed: string[] = [];
       await inHalves(
         users,
-        isOutage,
+        isOfNoRow,
         async (some) => {
           this.owner.asked();
           const badges = await this.owner.inbox.badges(some);

@@ -7,7 +7,7 @@
  */
 
 import { inHalves } from '../halves.js';
-import { isOutage } from './problem.js';
+import { isOfNoRow } from './problem.js';
 
 /** A stream as far as this gateway has passed it on. */
 export interface Stream<P> {
@@ -120,7 +120,7 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     let delayMs = 0;
     await inHalves(
       streams,
-      isOutage,
+      isOfNoRow,
       async (some) => {
         if (some.length === 0) return;
         const found = await this.owner.fetch(some);

@@ -81,6 +81,12 @@ export function isOutage(error: unknown): boolean {
   );
 }
 
+/** Whether no single row can be to blame: only values that SQL of the config can't take (class 22 and its like), and what it raises itself, are of one. */
+export function isOfNoRow(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === undefined || !/^(2[0-3]|P0)/.test(state);
+}
+
 export function problemOf(error: unknown): Answer | null {
   const known = publicError(error);
   if (known === null) return null;

@@ -7,7 +7,7 @@
  */
 
 import { inHalves } from '../halves.js';
-import { isOutage } from './problem.js';
+import { isOfNoRow } from './problem.js';
 
 interface Waiter<Q, A> {
   readonly question: Q;
@@ -44,7 +44,7 @@ export class Together<Q, A> {
       const batch = this.#waiting.splice(0, this.most);
       await inHalves(
         batch,
-        isOutage,
+        isOfNoRow,
         async (some) => {
           const answers = await this.askAll(some.map(({ question }) => question));
           some.forEach(({ resolve }, i) => resolve(answers[i] as A));

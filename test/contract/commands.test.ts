@@ -215,6 +215,15 @@ describe('status', () => {
     });
   });
 
+  it('counts the positions of inboxes among what inboxes use', async () => {
+    const inbox = async (): Promise<number> =>
+      (json((await run(['status', '--json', ...config()])).stdout)['disk'] as { inbox: number }).inbox;
+    const before = await inbox();
+    await rig.db.query(`insert into belfry.stream_position select 'nobody', n, n from generate_series(1, 20000) n`);
+    expect((await inbox()) - before).toBeGreaterThan(1_000_000);
+    await rig.db.query(`delete from belfry.stream_position where user_id = 'nobody'`);
+  });
+
   it('exit 0 also when nothing runs', async () => {
     const database = await createTestDatabase({ template: 'empty', prepare: applicationSql });
     const file = path.join(rig.folder, 'idle.yaml');

@@ -98,3 +98,18 @@ it('what others missed with it is fetched for them, and for it when that is poss
   for (const message of ['lost', 'found'])
     expect((await clients.get(poisoned)!.push('notification')).data).toMatchObject({ message });
 });
+
+it('what fails for everybody is not asked again for each', async () => {
+  const clients = [];
+  for (const userId of others) clients.push(await rig.login(userId));
+  for (const userId of others) await rig.notification(userId);
+  await rig.db.pool.query('alter table users rename to others');
+  const asked = (): Promise<number> => rig.metric('belfry_gateway_badge_queries_total');
+  const before = await asked();
+  rig.broker.publish(others.map((userId) => ({ to: 'badge', userId }) as const));
+  // Tried again after a second, all together.
+  await expect.poll(asked, { timeout: 5_000 }).toBeGreaterThan(before + 1);
+  expect(await asked()).toBeLessThan(before + 4);
+  await rig.db.pool.query('alter table others rename to users');
+  for (const client of clients) await client.push('badge');
+});
