@@ -284,7 +284,9 @@ describe('3: channels', () => {
   });
 
   it('does not take for the replay what was overtaken by the answer', () => {
-    const drive = on().frame(channelEvent(7)).answer('subscribe', subscribeOk({ offset: 8 }));
+    const drive = on()
+      .frame(channelEvent(7))
+      .answer('subscribe', subscribeOk({ offset: 8 }));
     for (const offset of [8, 6, 7, 8]) drive.frame(channelEvent(offset));
     drive.answer('subscribe', subscribeOk({ offset: 8 }));
     for (const offset of [6, 7, 8]) drive.frame(channelEvent(offset));
