@@ -1,9 +1,9 @@
 /** A handshake with a token: that it stays open, and what becomes of it while its `hello` waits. */
 
-import net from 'node:net';
+import type net from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { TestDatabase } from '../support/postgres.js';
-import { startRig, tokenFor, type Client, type Rig } from './support.js';
+import { shakeHands, startRig, tokenFor, type Client, type Rig } from './support.js';
 
 let rig: Rig;
 beforeAll(async () => {
@@ -13,17 +13,7 @@ afterAll(() => rig.stop());
 
 /** A whole handshake as bytes; resolves with the first piece that comes back. */
 function handshake(userId: string): { socket: net.Socket; first: Promise<string> } {
-  const socket = net.connect(rig.port, '127.0.0.1');
-  const lines = [
-    'GET /ws HTTP/1.1',
-    `Host: 127.0.0.1:${rig.port}`,
-    'Connection: Upgrade',
-    'Upgrade: websocket',
-    'Sec-WebSocket-Version: 13',
-    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-    `Authorization: Bearer ${tokenFor(userId)}`,
-  ];
-  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  const socket = shakeHands(rig.port, userId);
   return { socket, first: new Promise((resolve) => socket.once('data', (chunk) => resolve(chunk.toString('latin1')))) };
 }
 

@@ -1,9 +1,8 @@
 /** Everybody comes back at once, after an outage in which everybody has missed something. */
 
-import net from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { TestDatabase } from '../support/postgres.js';
-import { startRig, tokenFor, type Rig } from './support.js';
+import { shakeHands, startRig, tokenFor, type Rig } from './support.js';
 
 const people = 400;
 
@@ -32,22 +31,6 @@ const block = (): Promise<unknown> => blocker.query('begin; lock table belfry.he
 
 const waiting = (count: number): Promise<void> =>
   expect.poll(() => rig.gateway.context.people.sessions, { timeout: 20_000, interval: 5 }).toBe(count);
-
-/** A handshake of somebody who has missed what there is, as bytes. */
-function comeBack(person: number): net.Socket {
-  const socket = net.connect(rig.port, '127.0.0.1');
-  const lines = [
-    `GET /ws?since=0&epoch=${epoch} HTTP/1.1`,
-    `Host: 127.0.0.1:${rig.port}`,
-    'Connection: Upgrade',
-    'Upgrade: websocket',
-    'Sec-WebSocket-Version: 13',
-    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-    `Authorization: Bearer ${tokenFor(String(person))}`,
-  ];
-  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
-  return socket;
-}
 
 it('each is told what they missed, with a few questions for all', async () => {
   await block();
@@ -92,7 +75,7 @@ it('tabs of one person that have missed more or less than each other are each to
 
 it('nothing is asked for those who have gone while they waited', async () => {
   await block();
-  const gone = Array.from({ length: people }, (_, i) => comeBack(i + 1));
+  const gone = Array.from({ length: people }, (_, i) => shakeHands(rig.port, String(i + 1), `?since=0&epoch=${epoch}`));
   await waiting(people);
   // Some are being asked for already; the rest wait for their turn.
   for (const socket of gone) socket.destroy();

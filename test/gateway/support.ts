@@ -81,6 +81,22 @@ export interface RigOptions {
   readonly sql?: string;
 }
 
+/** A whole handshake as bytes, with the token in its header. */
+export function shakeHands(port: number, userId: string, query = ''): net.Socket {
+  const socket = net.connect(port, '127.0.0.1');
+  const lines = [
+    `GET /ws${query} HTTP/1.1`,
+    `Host: 127.0.0.1:${port}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+    `Authorization: Bearer ${tokenFor(userId)}`,
+  ];
+  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  return socket;
+}
+
 export async function startRig(options: RigOptions = {}): Promise<Rig> {
   const db = options.db ?? (await createTestDatabase({ prepare: `${socialSql};${options.sql ?? ''}` }));
   const parsed = parseConfig(socialConfig(db.url, options.yaml ?? ''), { PORT: '0' }, { path: 'belfry.yaml' });
