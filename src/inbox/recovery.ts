@@ -83,7 +83,9 @@ async function standing(
   const none = leastSeen >= row.announced;
   const announced = none ? [] : await reader.announcementsAfter(db, leastSeen);
   return requests.map(({ since, epoch }, i) => {
-    const [seq, pruned, seenThrough, unseen, unread] = row.people[i] ?? [0, 0, 0, 0, 0];
+    const stand = row.people[i];
+    if (stand === undefined) throw new BelfryError('internal', 'Not everybody who asked was answered.');
+    const [seq, pruned, seenThrough, unseen, unread] = stand;
     // What came after `since` must still be kept.
     const kept = since !== null && epoch === row.epoch && (since === seq || (since < seq && since >= pruned));
     return {
