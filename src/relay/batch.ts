@@ -13,6 +13,7 @@ import { BelfryError, messageOf } from '../errors.js';
 import { Messages } from '../inbox/messages.js';
 import { storeBatch, storeRevocations, StaleFacts } from '../inbox/store.js';
 import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js';
+import type { Logger } from '../log.js';
 import type { GroupFact } from '../rules/group.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
 import { Ahead } from './ahead.js';
@@ -30,12 +31,13 @@ import { groupQuestionsOf, mutedThreads, pageQuestionsOf } from './questions.js'
 import { privacyQuestionsOf, sizeOf, threadKindsOf } from './questions.js';
 import type { PageEvent } from './resolved.js';
 import { loadShown } from './shown.js';
+import type { Spoiled } from './shown.js';
 import { SharedSubjects } from './subjects.js';
 import type { Told } from './subjects.js';
 import { WideEvents } from './wide.js';
+import type { WideStep } from './wide.js';
 import { flush } from './windows.js';
 import type { FlushOutcome, FlushParts } from './windows.js';
-import type { WideStep } from './wide.js';
 
 /** How often a batch is decided anew because somebody archived what it changes; more means something else is wrong. */
 const maxStaleRetries = 20;
@@ -92,6 +94,8 @@ export class BatchProcessor {
     private readonly config: Config,
     private readonly privacy: PrivacyLoader,
     private readonly broker: Broker,
+    /** Null for who only judges, and tells nobody. */
+    private readonly log: Pick<Logger, 'error'> | null,
   ) {
     this.rules = new Map(Object.entries(config.aggregation));
     this.messages = new Messages(config.templates);
@@ -245,13 +249,19 @@ export class BatchProcessor {
       },
       publish: async (batch, stored, privacy) =>
         (await published(this.publish(connections, nothing, batch, stored, privacy, null, 0))).publications,
+      silenced: (notificationId, error) =>
+        this.spoiled(
+          'whether this may be shown cannot be asked: its window ends without a word',
+          { notificationId },
+          error,
+        ),
     };
     for (let attempt = 1; ; attempt++) {
       const due = await loadDueGroups(connections.writer, limit);
       if (due.through === null) return null;
       await connections.plans.expect(due.groups.length);
       try {
-        return { ...(await flush(parts, due)), full: due.ended >= limit };
+        return { publications: await flush(parts, due), full: due.ended >= limit };
       } catch (error) {
         if (!(error instanceof StaleFacts) || attempt >= maxStaleRetries) throw error;
       }
@@ -269,7 +279,9 @@ export class BatchProcessor {
   ): Promise<BatchOutcome> {
     const storedAtMs = nowMs();
     const shown = stored.pushed.filter(({ draft }) => !draft.withdrawn && this.broker.mayHaveSessions(draft.userId));
-    const seen = await loadShown(connections.reader, this.privacy, privacy, shown);
+    const seen = await loadShown(connections.reader, this.privacy, privacy, shown, (what, error) =>
+      this.spoiled('whether this may be shown cannot be asked: it is not', what, error),
+    );
     const counts = batch.counters.flatMap(({ source, objectId }, i) => {
       const moved = plan.counters.get(counterKey(source, objectId));
       return moved === undefined ? [] : [{ moved, count: stored.counts[i] ?? 0 }];
@@ -308,6 +320,11 @@ export class BatchProcessor {
   /** About every event and recipient, and whether new mutes are in force. */
   questionsOf(plan: Plan): Question[] {
     return privacyQuestionsOf(plan, mutedThreads(plan, this.threadKinds));
+  }
+
+  /** SQL of the config fails on a row. */
+  private spoiled(message: string, what: Spoiled, error: unknown): void {
+    this.log?.error({ ...what, error: messageOf(error) }, message);
   }
 
   private sampleOf(type: string): number {

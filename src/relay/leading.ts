@@ -139,7 +139,7 @@ export class Leading {
     const types = await loadColumnTypes(facts, config);
     const privacy = await PrivacyLoader.create(facts, config, types);
     const sources = mappedSources(config);
-    const processor = new BatchProcessor(config, privacy, broker);
+    const processor = new BatchProcessor(config, privacy, broker, options.log);
     const leading = new Leading(options, term, {
       processor,
       connections: {
@@ -366,15 +366,10 @@ export class Leading {
   private async flush(backlog: boolean): Promise<void> {
     const patience = backlog ? flushPatienceMs : 0;
     if (this.dueAtMs === null || Date.now() < this.dueAtMs + patience) return;
-    const { writer, metrics, log } = this.options;
+    const { writer, metrics } = this.options;
     const { processor, connections } = this.parts;
     const outcome = await withRetries(() => processor.flushDue(connections, this.term.term, flushLimit));
     metrics.publications.inc(outcome?.publications.length ?? 0);
-    for (const { notificationId, error } of outcome?.silenced ?? [])
-      log.error(
-        { notificationId, error: messageOf(error) },
-        'whether this may be shown cannot be asked: its window ends without a word',
-      );
     if (outcome?.full === true) return;
     this.dueAtMs = await nextDueMs(writer);
   }

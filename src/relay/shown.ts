@@ -25,12 +25,16 @@ export interface Shown {
   readonly mayRead: MayRead;
 }
 
+/** Whom or what the SQL of the config fails on. */
+export type Spoiled = { readonly userId: string } | { readonly notificationId: string };
+
 /** Two statements at most. Throws what is no row's fault. */
 export async function loadShown(
   reader: pg.ClientBase,
   loader: PrivacyLoader,
   privacy: PrivacyFacts,
   pushed: readonly PushedNotification[],
+  spoiled: (what: Spoiled, error: unknown) => void,
 ): Promise<Shown> {
   const names = new Map<string, string | null>();
   const gone = new Set<string>();
@@ -64,7 +68,10 @@ export async function loadShown(
       },
       (ids, error) => {
         if (isPassing(error)) throw error;
-        for (const id of ids) gone.add(id);
+        for (const userId of ids) {
+          gone.add(userId);
+          spoiled({ userId }, error);
+        }
       },
     );
   }
@@ -79,7 +86,10 @@ export async function loadShown(
     },
     (ids, error) => {
       if (isPassing(error)) throw error;
-      for (const id of ids) mayRead.set(id, null);
+      for (const notificationId of ids) {
+        mayRead.set(notificationId, null);
+        spoiled({ notificationId }, error);
+      }
     },
   );
   return { names, gone, locales, mayRead };

@@ -25,17 +25,12 @@ export interface FlushParts {
   load(questions: readonly Question[]): Promise<PrivacyFacts>;
   store(batch: Batch): Promise<StoredBatch>;
   publish(batch: Batch, stored: StoredBatch, privacy: PrivacyFacts): Promise<readonly Publication[]>;
-}
-
-/** A notification of which nobody can tell whether its recipient may hear of it. */
-interface Silenced {
-  readonly notificationId: string;
-  readonly error: unknown;
+  /** Nobody can tell whether the recipient of this notification may hear of it. */
+  silenced(notificationId: string, error: unknown): void;
 }
 
 export interface FlushOutcome {
   readonly publications: readonly Publication[];
-  readonly silenced: readonly Silenced[];
   /** There may be more windows that have ended. */
   readonly full: boolean;
 }
@@ -47,13 +42,13 @@ const ofActor: ReadonlySet<string> = new Set(['blocked', 'muted', 'actor_gone', 
 const ofNoRow = (error: unknown): boolean => error instanceof StaleFacts || isPassing(error);
 
 /** Throws what `store` and `publish` throw, StaleFacts among it: then some may have been told, and the rest is to be loaded anew. */
-export async function flush(parts: FlushParts, due: DueGroups): Promise<Omit<FlushOutcome, 'full'>> {
+export async function flush(parts: FlushParts, due: DueGroups): Promise<Publication[]> {
   const publications: Publication[] = [];
-  const silenced: Silenced[] = [];
+  let together = false;
   const end = async (groups: readonly GroupFact[], privacy: PrivacyFacts | null): Promise<void> => {
-    const all = groups.length === due.groups.length;
+    together = groups.length === due.groups.length;
     const drafts = draftsOf(parts, { ...due, groups }, privacy);
-    const batch: Batch = { ...emptyBatch, drafts, windowsEnded: all ? due.through : null };
+    const batch: Batch = { ...emptyBatch, drafts, windowsEnded: together ? due.through : null };
     const stored = await parts.store(batch);
     if (privacy !== null) publications.push(...(await parts.publish(batch, stored, privacy)));
   };
@@ -64,11 +59,11 @@ export async function flush(parts: FlushParts, due: DueGroups): Promise<Omit<Flu
     async (groups, error) => {
       if (ofNoRow(error)) throw error;
       await end(groups, null);
-      silenced.push(...groups.map(({ id }) => ({ notificationId: id, error })));
+      for (const { id } of groups) parts.silenced(id, error);
     },
   );
-  if (silenced.length > 0) await parts.store({ ...emptyBatch, windowsEnded: due.through });
-  return { publications, silenced };
+  if (!together) await parts.store({ ...emptyBatch, windowsEnded: due.through });
+  return publications;
 }
 
 /** What becomes of these; without facts all of them fall silent. */

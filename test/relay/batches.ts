@@ -65,6 +65,8 @@ export interface Batches {
   readonly writer: pg.Client;
   /** Everything published since the last call. */
   heard(): Publication[];
+  /** What was logged as an error since the last call. */
+  complaints(): Record<string, unknown>[];
   /** Reads and processes to the end; `ahead`: each page is prepared before the one before it is processed, as in a backlog. */
   run(pageSize?: number, ahead?: boolean): Promise<number>;
   flush(): Promise<void>;
@@ -92,7 +94,9 @@ export async function startBatches(database: TestDatabase, configText: string, c
   };
   const privacy = await PrivacyLoader.create(reader, config, types);
   const broker = new Recorder();
-  const processor = new BatchProcessor(config, privacy, broker);
+  const complaints: Record<string, unknown>[] = [];
+  const log = { error: (what: Record<string, unknown>) => void complaints.push(what) };
+  const processor = new BatchProcessor(config, privacy, broker, log);
   const sources = mappedSources(config);
   const fan = new FanOut({
     processor,
@@ -142,6 +146,7 @@ export async function startBatches(database: TestDatabase, configText: string, c
     channels: new PostgresChannels(database.pool, config),
     writer,
     heard: () => broker.heard.splice(0),
+    complaints: () => complaints.splice(0),
     async run(pageSize = 5000, prepareAhead = false) {
       const pages = new OutboxReader<ResolvedRow>({ client: reader, statement, limit: pageSize });
       const read = async (

@@ -32,6 +32,7 @@ describe('windows that end together', () => {
     const heard = batches.heard();
     for (const owner of others) expect(framesOf(heard, owner)).toMatchObject([{ data: { data: { actor_count: 2 } } }]);
     expect(framesOf(heard, ada)).toEqual([]);
+    expect(batches.complaints()).toEqual([{ notificationId: expect.any(String) as string, error: 'division by zero' }]);
     // It waits no longer, and nothing is left that would be tried again and again.
     await batches.flush();
     expect(batches.heard()).toEqual([]);
@@ -58,5 +59,10 @@ it('a push of which nobody can tell whether it may still be read is taken back, 
   await like(pool(), bo, second);
   expect(await world.heard(ada)).toMatchObject([{ event: 'withdrawn' }]);
   expect(world.frames(cleo)).toMatchObject([{ event: 'notification', data: { message: 'Bo liked your post' } }]);
+  const error = 'division by zero';
+  expect(world.batches.complaints()).toEqual([
+    { userId: villain, error },
+    { notificationId: expect.any(String) as string, error },
+  ]);
   await cure(villain);
 });

@@ -78,7 +78,7 @@ export async function workAlone({ config, log, signal, wanted }: AloneOptions): 
     const { epoch } = await settlePast(writer, leadership);
     if (epoch !== leadership.epoch) broker.publish([{ to: 'control', kind: 'epoch', epoch }]);
     const types = await loadColumnTypes(facts, config);
-    const processor = new BatchProcessor(config, await PrivacyLoader.create(facts, config, types), broker);
+    const processor = new BatchProcessor(config, await PrivacyLoader.create(facts, config, types), broker, log);
     const plans = new WriterPlans(writer);
     // Nothing is read ahead.
     const connections = { reader: facts, writer, plans, ahead: writer, aheadPlans: plans };

@@ -138,7 +138,7 @@ export class Replay implements JobRun {
       const planner = new ReplayPlanner({ ...planning, client: reader });
       const inTurn = { client: turns, planner: new ReplayPlanner({ ...planning, client: turns }) };
       const pages = new ReplayPages(reader, config, types, filter, task.bound, task.mode === 'deliver');
-      const judge = new BatchProcessor(config, privacy, new MemoryBroker());
+      const judge = new BatchProcessor(config, privacy, new MemoryBroker(), null);
       const connections = { reader, writer, plans: new WriterPlans(writer) };
       const wide = new WideCounter(judge, connections, config, types);
       return new Replay(config, { ...task, filter }, pages, planner, inTurn, judge, wide, connections, close);

@@ -104,7 +104,7 @@ export class DeadRetry implements JobRun {
       const types = await loadColumnTypes(client, config);
       const privacy = await PrivacyLoader.create(client, config, types);
       const planner = new ReplayPlanner({ config, types, privacy, client, mode: 'rebuild', onlyUser: null });
-      const processor = new BatchProcessor(config, privacy, new MemoryBroker());
+      const processor = new BatchProcessor(config, privacy, new MemoryBroker(), null);
       return new DeadRetry(config, client, types, planner, privacy, processor, filter);
     } catch (error) {
       await client.end().catch(() => undefined);
