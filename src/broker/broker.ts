@@ -22,6 +22,11 @@ export interface BadgePublication {
   readonly userId: string;
   /** Nothing was taken away: who has come to the end of the count stays there. */
   readonly onlyRises?: true;
+  /**
+   * All that happened: at each position of the person's stream, from the first of these to the last, stands a new notification, unseen. Absent
+   * where anything else happened, and from a relay of an older version: then the inbox is counted.
+   */
+  readonly rose?: readonly [from: number, through: number];
 }
 
 /** A logged channel event (new comment, message, broadcast). */

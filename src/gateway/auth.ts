@@ -7,6 +7,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { noBadge } from '../inbox/types.js';
 import type { Recovery } from '../inbox/types.js';
 import { byLabel } from '../metrics.js';
 import type { AuthOk, AuthRequest, RequestId } from '../protocol/frames.js';
@@ -147,6 +148,7 @@ export class Auth {
       ping_s: pingSeconds,
       expires_at: new Date(identity.expiresAt * 1000).toISOString(),
     });
+    this.context.badges.known(hub, recovery);
     if (missedBadge) this.context.badges.touch(hub.userId);
   }
 
@@ -184,10 +186,11 @@ export class Auth {
       if (!session.open) return;
       session.endsAt(identity.expiresAt * 1000);
       this.#counted('refreshed');
-      const badge = badges.get(identity.userId) ?? { unseen: 0, unread: 0 };
+      const badge = badges.get(identity.userId) ?? noBadge;
       // A badge that came meanwhile may be newer than what was just read.
       if (session.badge !== told) this.context.badges.touch(identity.userId);
       session.badge = packBadge(badge);
+      if (session.hub !== null) this.context.badges.known(session.hub, badge);
       reply.ok({
         session: session.id,
         user_id: identity.userId,

@@ -1,20 +1,23 @@
 /**
- * Badges: the counts of inboxes, asked for everybody concerned with one query, told to sockets whose numbers changed.
+ * Badges: the numbers of inboxes, told to sockets for which they changed.
  *
- * Some changes no event tells of (an account that is suspended, a mute that ends, whatever `visible` asks about): so everybody
- * who is connected is counted again now and then, a few at a time and in no hurry.
+ * A notification that is new and unseen adds one to both numbers: that is reckoned from what was counted last, and counted a little later,
+ * at leisure, since the rule of who may read what has the last word. After any other change the inbox is counted, for everybody concerned
+ * with one query. And some changes no event tells of (an account that is suspended, a mute that ends, whatever `visible` asks about): so
+ * everybody who is connected is counted again now and then, a few at a time and in no hurry.
  *
  * What must hold: one query at a time, so that an older answer can never overtake a newer one; a change that comes while
- * one runs is asked for by the next; a socket is told only numbers that differ from what it was told last; one person who can't be
- * counted keeps nobody else from it.
+ * one runs is asked for by the next; numbers are only reckoned from what was counted at the position right before it; a socket is told only
+ * numbers that differ from what it was told last; one person who can't be counted keeps nobody else from it.
  */
 
+import type { BadgePublication } from '../broker/broker.js';
 import { inHalves } from '../halves.js';
-import { maxCount } from '../inbox/types.js';
-import type { Badge, Inbox } from '../inbox/types.js';
+import { maxCount, noBadge } from '../inbox/types.js';
+import type { Inbox, PlacedBadge } from '../inbox/types.js';
 import { isOfNoRow } from './problem.js';
-import { packBadge } from './session.js';
-import type { People } from './people.js';
+import { packBadge, unpackBadge } from './session.js';
+import type { PersonHub, People } from './people.js';
 
 export interface BadgeOwner {
   readonly inbox: Inbox;
@@ -29,12 +32,14 @@ export interface BadgeOwner {
 const spacingMs = 20;
 const rest = 3;
 const retryMs = 1000;
-/** People per query. */
-const peopleAtOnce = 200;
+/** People per query: few enough that one that counts full inboxes keeps no core busy for long. */
+const peopleAtOnce = 50;
 
 /** Everybody is counted again this long after the last time, with so many times the length of a query between two pages. */
 const againMs = 60_000;
 const againRest = 20;
+/** What was reckoned is counted so long after the first of it, at the same pace. */
+const verifyMs = 2000;
 
 /** Both counts have come to their end. */
 const fullBadge = packBadge({ unseen: maxCount, unread: maxCount });
@@ -50,6 +55,11 @@ export class Badges {
   #again: NodeJS.Timeout | null = null;
   /** Who is still to be counted again. */
   #round: string[] = [];
+  /** Of whom the query that runs asks. */
+  #asking: ReadonlySet<string> = new Set();
+  /** Whose numbers were reckoned, and not counted since. */
+  readonly #reckoned = new Set<string>();
+  #verify: NodeJS.Timeout | null = null;
   #tookMs = 0;
 
   constructor(private readonly owner: BadgeOwner) {}
@@ -63,6 +73,20 @@ export class Badges {
     if (!this.#planned) this.plan(Math.max(0, this.#restUntilMs - performance.now()));
   }
 
+  /** The numbers of this person change, as the relay has it. */
+  receive({ userId, onlyRises, rose }: BadgePublication): void {
+    const hub = this.owner.people.hubs.get(userId);
+    if (hub === undefined || this.#stopped) return;
+    if (rose === undefined || !this.rise(hub, ...rose)) this.touch(userId, onlyRises);
+  }
+
+  /** The inbox was counted for this person, who is told by whoever had it counted. */
+  known(hub: PersonHub, { seq, unseen, unread }: PlacedBadge): void {
+    if (this.#dirty.has(hub.userId) || this.#asking.has(hub.userId) || seq < hub.counted) return;
+    hub.counted = seq;
+    hub.numbers = packBadge({ unseen, unread });
+  }
+
   start(): void {
     this.#again = setTimeout(() => this.lookAgain(), againMs);
   }
@@ -70,7 +94,7 @@ export class Badges {
   stop(): void {
     this.#stopped = true;
     this.#dirty.clear();
-    for (const timer of [this.#timer, this.#again, this.#retry]) if (timer !== null) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#again, this.#retry, this.#verify]) if (timer !== null) clearTimeout(timer);
   }
 
   /** Counts the next page of people again, whatever is known of them. */
@@ -81,6 +105,33 @@ export class Badges {
     for (const userId of this.#round.splice(-peopleAtOnce)) this.touch(userId);
     const restMs = Math.max(spacingMs, againRest * this.#tookMs);
     this.#again = setTimeout(() => this.lookAgain(), this.#round.length === 0 ? againMs : restMs);
+  }
+
+  /** Reckons the numbers of somebody who got new notifications at these positions; false where nobody knows from what. */
+  private rise(hub: PersonHub, from: number, through: number): boolean {
+    const { userId } = hub;
+    if (this.#dirty.has(userId) || this.#asking.has(userId) || hub.counted < 0 || from > hub.counted + 1) return false;
+    const more = through - hub.counted;
+    if (more <= 0) return true;
+    const { unseen, unread } = unpackBadge(hub.numbers);
+    hub.counted = through;
+    if (hub.numbers === fullBadge) return true;
+    hub.numbers = packBadge({ unseen: Math.min(unseen + more, maxCount), unread: Math.min(unread + more, maxCount) });
+    this.tell(hub);
+    this.#reckoned.add(userId);
+    this.#verify ??= setTimeout(() => this.verify(), verifyMs);
+    return true;
+  }
+
+  /** Counts what was reckoned, a page of it. */
+  private verify(): void {
+    for (const userId of this.#reckoned) {
+      if (this.#dirty.size >= peopleAtOnce) break;
+      this.#reckoned.delete(userId);
+      this.touch(userId);
+    }
+    const restMs = Math.max(spacingMs, againRest * this.#tookMs);
+    this.#verify = this.#reckoned.size === 0 ? null : setTimeout(() => this.verify(), restMs);
   }
 
   private plan(delayMs: number): void {
@@ -113,19 +164,21 @@ export class Badges {
     let delayMs = spacingMs;
     if (users.length > 0 && !this.#stopped) {
       const failed: string[] = [];
+      this.#asking = new Set(users);
       await inHalves(
         users,
         isOfNoRow,
         async (some) => {
           this.owner.asked();
           const badges = await this.owner.inbox.badges(some);
-          for (const userId of some) this.tell(userId, badges.get(userId) ?? { unseen: 0, unread: 0 });
+          for (const userId of some) this.counted(userId, badges.get(userId) ?? noBadge);
         },
         (some, error) => {
           this.owner.failed('badges', error);
           failed.push(...some);
         },
       );
+      this.#asking = new Set();
       this.#tookMs = performance.now() - askedAtMs;
       delayMs = Math.max(spacingMs, rest * this.#tookMs);
       this.later(failed);
@@ -136,10 +189,15 @@ export class Badges {
     if (this.#dirty.size > 0 && !this.#stopped) this.plan(delayMs);
   }
 
-  private tell(userId: string, badge: Badge): void {
+  private counted(userId: string, { seq, unseen, unread }: PlacedBadge): void {
     const hub = this.owner.people.hubs.get(userId);
     if (hub === undefined) return;
-    const packed = packBadge(badge);
+    hub.counted = seq;
+    hub.numbers = packBadge({ unseen, unread });
+    this.tell(hub);
+  }
+
+  private tell(hub: PersonHub): void {
     let frame: string | null = null;
     let sent = 0;
     for (const session of hub.sessions) {
@@ -148,9 +206,9 @@ export class Badges {
         session.badge = badgeMissed;
         continue;
       }
-      if (session.badge === packed || !session.active) continue;
-      session.badge = packed;
-      frame ??= JSON.stringify({ event: 'badge', data: { unseen: badge.unseen, unread: badge.unread } });
+      if (session.badge === hub.numbers || !session.active) continue;
+      session.badge = hub.numbers;
+      frame ??= JSON.stringify({ event: 'badge', data: unpackBadge(hub.numbers) });
       session.send(frame);
       sent++;
     }

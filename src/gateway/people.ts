@@ -19,6 +19,9 @@ export interface PersonHub {
   readonly sessions: Session[];
   /** Position up to which live sockets were told; below 0: no recovery was read yet, or none of this epoch. */
   position: number;
+  /** `packBadge` of the inbox as it was at the position `counted` of the stream, below which nothing is known (badges.ts). */
+  numbers: number;
+  counted: number;
   /** Pushes that came before one they must follow; bounded by Gaps. */
   ahead: Map<number, UserPublication> | null;
   /** The newest pushes, kept while sessions join; bounded by `mostRecent`. */
@@ -82,6 +85,8 @@ export class People {
         userId,
         sessions: [session],
         position: -1,
+        numbers: -1,
+        counted: -1,
         ahead: null,
         recent: null,
         joining: 0,
@@ -126,6 +131,7 @@ export class People {
   restart(): void {
     for (const hub of this.hubs.values()) {
       this.gaps.restart(hub);
+      hub.counted = -1;
       if (hub.recent !== null) hub.recent.length = 0;
     }
   }

@@ -57,7 +57,7 @@ export class Receiver implements BrokerHandler {
       case 'user':
         return people.receive(publication);
       case 'badge':
-        return badges.touch(publication.userId, publication.onlyRises);
+        return badges.receive(publication);
       case 'channel':
         coalescer.supersede(publication);
         repair.told(publication);

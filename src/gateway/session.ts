@@ -257,3 +257,7 @@ export class Session {
 export function packBadge(badge: { readonly unseen: number; readonly unread: number }): number {
   return badge.unseen * 128 + badge.unread;
 }
+
+export function unpackBadge(packed: number): { unseen: number; unread: number } {
+  return { unseen: packed >> 7, unread: packed & 127 };
+}

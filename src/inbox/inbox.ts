@@ -16,9 +16,8 @@ import { Preferences } from './preferences.js';
 import { countsJoin, InboxReader, viewOf } from './reader.js';
 import { catchUp, recoverEach } from './recovery.js';
 import { notificationData } from './render.js';
-import { maxReplay } from './types.js';
+import { maxReplay, noBadge } from './types.js';
 import type {
-  Badge,
   Heads,
   Inbox,
   ListPage,
@@ -26,6 +25,7 @@ import type {
   MarkResult,
   MarkState,
   MarkTarget,
+  PlacedBadge,
   Preference,
   RecoverRequest,
   Recovery,
@@ -111,14 +111,15 @@ export class PostgresInbox implements Inbox {
     return result.rows;
   }
 
-  async badges(userIds: readonly string[]): Promise<Map<string, Badge>> {
+  async badges(userIds: readonly string[]): Promise<Map<string, PlacedBadge>> {
     const readable = await this.reader.rules();
-    const result = await this.pool.query<{ user_id: string; unseen: number; unread: number }>({
+    const result = await this.pool.query<{ user_id: string; seq: number; unseen: number; unread: number }>({
       name: 'belfry_badges',
-      text: `select u.user_id, counted.unseen, counted.unread from unnest($1::text[]) u(user_id) ${countsJoin('u.user_id', readable)}`,
+      text: `select u.user_id, coalesce(h.seq, 0)::float8 as seq, counted.unseen, counted.unread
+               from unnest($1::text[]) u(user_id) left join belfry.head h on h.user_id = u.user_id ${countsJoin('u.user_id', readable)}`,
       values: [userIds],
     });
-    return new Map(result.rows.map(({ user_id, unseen, unread }) => [user_id, { unseen, unread }]));
+    return new Map(result.rows.map(({ user_id, ...badge }) => [user_id, badge]));
   }
 
   async list(userId: string, query: ListQuery): Promise<ListPage> {
@@ -163,7 +164,7 @@ export class PostgresInbox implements Inbox {
       [userId, state, ids, through, announced.length === 0 ? null : Math.max(...announced)],
     );
     const { seq = '0', changed = false } = result.rows[0] ?? {};
-    const badge = (await this.badges([userId])).get(userId) ?? { unseen: 0, unread: 0 };
+    const { unseen, unread } = (await this.badges([userId])).get(userId) ?? noBadge;
     const publications: Publication[] = [];
     if (changed) {
       const data = through === null ? { ids: ids ?? [], state } : { through, state };
@@ -173,7 +174,7 @@ export class PostgresInbox implements Inbox {
         { to: 'badge', userId },
       );
     }
-    return { ...badge, seq: Number(seq), publications };
+    return { unseen, unread, seq: Number(seq), publications };
   }
 
   async preferences(userId: string): Promise<Record<string, Preference>> {

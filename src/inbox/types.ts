@@ -41,6 +41,14 @@ export interface Badge {
   readonly unread: number;
 }
 
+/** As it was when the person's stream had come to `seq`. */
+export interface PlacedBadge extends Badge {
+  readonly seq: number;
+}
+
+/** Of somebody who has nothing. */
+export const noBadge: PlacedBadge = { seq: 0, unseen: 0, unread: 0 };
+
 export type MarkState = 'seen' | 'read' | 'archived';
 export type MarkTarget = { readonly ids: readonly string[] } | { readonly through: number };
 
@@ -106,7 +114,7 @@ export interface Inbox {
   announcementsAfter(id: number): Promise<{ readonly id: number; readonly frame: string }[]>;
   /** Revocations with a higher id, ascending; at most 1000. */
   revokedAfter(id: number): Promise<Revocation[]>;
-  badges(userIds: readonly string[]): Promise<Map<string, Badge>>;
+  badges(userIds: readonly string[]): Promise<Map<string, PlacedBadge>>;
   list(userId: string, query: ListQuery): Promise<ListPage>;
   /** Commits, then the caller publishes `publications`. `exceptSession` is copied into them. */
   mark(userId: string, state: MarkState, target: MarkTarget, exceptSession: string | null): Promise<MarkResult>;

@@ -170,6 +170,7 @@ export class Leading {
   }
 
   private async loop(): Promise<void> {
+    let rung = false;
     while (!this.stopping && this.term.trusted()) {
       await this.options.chores(this);
       if (this.term.paused()) {
@@ -180,13 +181,16 @@ export class Leading {
         continue;
       }
       let prepared = await this.read();
+      const forNothing = rung && prepared === null;
+      rung = false;
+      if (forNothing) this.options.rungForNothing?.();
       if (prepared === null) {
         this.reading.emptied = true;
         const turn = this.turns.shift();
         if (turn !== undefined) await turn.take();
         else if (!this.parts.fanOut.pending) {
           prepared = await this.waitForPage();
-          if (prepared === null) this.options.rungForNothing?.();
+          rung = prepared === null;
         }
       }
       // Paused while it waited: what was read is left unread, since only storing moves the cursor.

@@ -24,6 +24,16 @@ export interface StoredOutcome {
   readonly broker: Pick<Broker, 'mayHaveSessions' | 'mayHaveSubscribers'>;
 }
 
+/** What the pushes of a batch do to the numbers of a person's badge. Their positions follow each other. */
+interface BadgeChange {
+  readonly from: number;
+  readonly through: number;
+  /** Something was taken away. */
+  readonly falls: boolean;
+  /** Nothing but new notifications. */
+  readonly onlyNew: boolean;
+}
+
 export function publicationsOf(outcome: StoredOutcome): Publication[] {
   const { stored, names, gone, mayRead, counts, plan, messages, locales, broker } = outcome;
   const publications: Publication[] = [];
@@ -31,8 +41,7 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
     const pairs = plan.blocked.map(([userId, otherId]) => [userId, otherId] as const);
     publications.push({ to: 'control', kind: 'blocks', userIds: [...plan.blocksChanged], pairs });
   }
-  /** Whether something was taken away. */
-  const badges = new Map<string, boolean>();
+  const badges = new Map<string, BadgeChange>();
   for (const { draft, id, seq, state, alert, actors: sample, lastAtMs } of stored.pushed) {
     const { userId, type } = draft;
     if (!broker.mayHaveSessions(userId)) continue;
@@ -40,20 +49,33 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
     const actors = sample.filter((actor) => !gone.has(actor) && (readable === undefined || readable?.has(actor)));
     const actorCount = draft.actorCount - (sample.length - actors.length);
     const nobody = readable === null || (actorCount === 0 && sample.length > 0);
+    const takenAway = draft.withdrawn || nobody;
     const frame =
-      draft.withdrawn || nobody
+      takenAway
         ? withdrawnFrame({ id, type }, seq)
         : notificationFrame({ ...draft, id, state, alert, actors, actorCount, lastAtMs }, seq, {
             names,
             messages,
             locale: locales.get(userId) ?? null,
           });
-    badges.set(userId, badges.get(userId) === true || draft.withdrawn || nobody);
+    const change = badges.get(userId) ?? { from: seq, through: seq, falls: false, onlyNew: true };
+    badges.set(userId, {
+      from: change.from,
+      through: seq,
+      falls: change.falls || takenAway,
+      onlyNew: change.onlyNew && draft.id === null && !takenAway,
+    });
     publications.push({ to: 'user', userId, seq, frame });
   }
-  for (const userId of plan.mayCountOtherwise) if (broker.mayHaveSessions(userId)) badges.set(userId, true);
-  for (const [userId, falls] of badges)
-    publications.push({ to: 'badge', userId, ...(falls ? {} : { onlyRises: true }) });
+  for (const userId of plan.mayCountOtherwise)
+    if (broker.mayHaveSessions(userId)) badges.set(userId, { from: 0, through: 0, falls: true, onlyNew: false });
+  for (const [userId, { from, through, falls, onlyNew }] of badges)
+    publications.push({
+      to: 'badge',
+      userId,
+      ...(falls ? {} : { onlyRises: true }),
+      ...(onlyNew ? { rose: [from, through] } : {}),
+    });
 
   const told = new Set<string>();
   for (const { channel, offset, event, data, actorId, dataWithoutActor, counter } of stored.logged) {

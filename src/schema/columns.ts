@@ -98,7 +98,9 @@ export function cast(value: string, to: string, from: string | null): string {
     const wide = `(${value})::bigint`;
     if (isInteger(from)) return wide;
     const range = `(${value})::numeric between -9223372036854775808 and 9223372036854775807`;
-    return `case when (${value}) ~ '^-?[0-9]{1,18}$' then ${wide} when (${value}) ~ '^-?[0-9]{19}$' then case when ${range} then ${wide} end end`;
+    // Nearly every id is a few digits, which is seen without a regular expression in a third of the time: this runs for each row of an inbox.
+    const digits = `octet_length(${value}) between 1 and 18 and ltrim(${value}, '0123456789') = ''`;
+    return `case when ${digits} then ${wide} when (${value}) ~ '^-?[0-9]{1,19}$' then case when ${range} then ${wide} end end`;
   }
   if (to === 'numeric') return `case when (${value}) ~ '^-?[0-9]{1,100}([.][0-9]{1,100})?$' then ${plain} end`;
   if (to === 'uuid') {

@@ -121,7 +121,7 @@ describe('authentication', () => {
       (
         await watcher.query<{ waits: boolean; counted: boolean }>(
           `select bool_or(wait_event_type = 'Lock' and query like '%belfry.epoch') as waits,
-                  bool_or(state = 'idle' and query like 'select u.user_id, counted%' and query_start > $1) as counted
+                  bool_or(state = 'idle' and query like 'select u.user_id, coalesce(h.seq%' and query_start > $1) as counted
              from pg_stat_activity where datname = current_database()`,
           [rows[0]?.now],
         )

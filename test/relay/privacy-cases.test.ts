@@ -176,6 +176,31 @@ describe('badges', () => {
     // Not only for those who may count more.
     for (const { onlyRises = false } of asked) expect(onlyRises).toBe(false);
   });
+
+  it('where nothing but new notifications came, the gateways are told from which position to which', async () => {
+    const { bo, dan, post } = world;
+    const told = async (): Promise<readonly unknown[]> => {
+      await world.batches.run();
+      return world.batches.heard().flatMap(({ to, ...publication }) => (to === 'badge' ? [publication] : []));
+    };
+    const userId = ada();
+    await follow(pool(), bo, userId);
+    await like(pool(), bo, post);
+    expect(await told()).toEqual([{ userId, onlyRises: true, rose: [1, 2] }]);
+    await addComment(pool(), post, cleo());
+    expect(await told()).toEqual([{ userId, onlyRises: true, rose: [3, 3] }]);
+    // In place, since it takes something away; with a new one beside it.
+    await world.sql('delete from likes where user_id = $1 and post_id = $2', [bo, post]);
+    await addComment(pool(), post, dan);
+    expect(await told()).toEqual([{ userId }]);
+    // Nobody sees what somebody did who is gone by the time that it is told.
+    const comment = await addComment(pool(), post, dan);
+    await world.sql('update belfry.notification set state = $2 where user_id = $1', [userId, 'read']);
+    await addComment(pool(), post, cleo());
+    await block(pool(), userId, dan);
+    expect(comment).toBeTruthy();
+    for (const publication of await told()) expect(publication).not.toHaveProperty('rose');
+  });
 });
 
 describe('what may be seen', () => {
