@@ -109,15 +109,21 @@ export function pageQuery(cursor: Cursor, limit: number): Query {
 }
 
 /**
- * One row, `more`: whether anything lies past the cursor that this session can see. A few index probes, no rows.
+ * Whether anything lies past a cursor that this session can see: a few index probes, no rows. To be run once on each connection on which
+ * `unreadQuery` is asked.
  *
- * With literals, for the simple protocol: it runs inside the transaction in which the relay sleeps, and the portal of the
- * extended protocol would keep its snapshot until the next statement, and with it every dead row of the database.
+ * Prepared by SQL, for the simple protocol: it runs inside the transaction in which the relay sleeps, and the portal of the extended protocol
+ * would keep its snapshot until the next statement, and with it every dead row of the database. Planned once, see outboxSession.
  */
+export const prepareUnread = `prepare belfry_unread(xid8, xid8[]) as
+  select (select xid from belfry.outbox where xid >= $1 order by xid limit 1) is not null
+      or exists (select from belfry.outbox where xid = any($2)) as more`;
+
+/** One row, `more`. */
 export function unreadQuery(cursor: Cursor): string {
+  if (cursor.target !== null) return 'select true as more';
   const { xmax, xip } = parseSnapshot(cursor.seen);
-  return `select (select xid from belfry.outbox where xid >= '${xmax}'::xid8 order by xid limit 1) is not null
-       or exists (select from belfry.outbox where xid = any('{${xip.join(',')}}'::xid8[])) as more`;
+  return `execute belfry_unread('${xmax}', '{${xip.join(',')}}')`;
 }
 
 /** Where the cursor stands when the whole page has been processed. */

@@ -1,19 +1,16 @@
 /**
  * The doorbell: how the relay waits for the next event without costing writers anything while it is awake.
  *
- *     awake ──read was empty──▶ try K ──refused──▶ pause, read again, try again (2 ms … 25 ms)
- *       ▲                         │ granted
- *       │                         ▼
- *       │◀──found, K released── read once more
- *       │                         │ empty
- *       │                         ▼
+ *     awake ──read was empty──▶ try K, and look ──refused──▶ pause, read again, try again (1 ms … 25 ms)
+ *       ▲                         │          │ granted
+ *       │◀──something is there────┘          ▼ nothing is there
  *       └──K released──────────  asleep, until it rings, or the safety poll finds something, or K is lost
  *
  * A writer takes K shared, and rings when it can't (belfry.ring). What must hold:
- * 1. K is held only from the grant to the first non-empty read or the end of the sleep: a relay that kept it while it
+ * 1. K is held only from the grant to the look that finds something, or the end of the sleep: a relay that kept it while it
  *    works would make every writer ring.
- * 2. Between the grant and the sleep lies a whole read. K is granted only when no open transaction has skipped the
- *    bell, and locks are released after the commit is visible; so that read sees all who skipped, and all later ones ring.
+ * 2. Between the grant and the sleep lies a look past the cursor. K is granted only when no open transaction has skipped the
+ *    bell, and locks are released after the commit is visible; so that look sees all who skipped, and all later ones ring.
  * 3. A ring is only a hint: one that gets lost costs at most the safety poll, one too many costs an empty read.
  * 4. Nobody sleeps on a bell that can't be heard: without listener or sleeper the relay polls (5 ms … 500 ms), as it
  *    always does in mode `poll`, where nobody holds K and so nobody rings.
@@ -136,12 +133,15 @@ export class Doorbell {
       this.#called = null;
       let pauseMs = pauses.poll;
       if (this.#sleeper?.alive === true && this.#listener?.connected === true) {
-        if (await this.#sleeper.tryLock()) {
-          const found = await this.#sleep(this.#sleeper, read, until);
+        const { granted, more } = await this.#sleeper.tryLock(this.#options.unread());
+        if (granted && !more) {
+          await this.#sleep(this.#sleeper, until);
           this.#wanted = false;
-          return found;
+          return null;
         }
-        this.#counters.refusals += 1;
+        if (!granted) this.#counters.refusals += 1;
+        const found = more ? await read() : null;
+        if (found !== null) return found;
         pauseMs = pauses.refused;
         pauses.refused = Math.min(pauses.refused * 2, refusedMs.longest);
       } else {
@@ -155,31 +155,15 @@ export class Doorbell {
     return null;
   }
 
-  /** With K granted. */
-  async #sleep<T>(sleeper: Sleeper, read: () => Promise<T | null>, until: number): Promise<T | null> {
-    let found: T | null;
-    try {
-      found = await read();
-    } catch (error) {
-      await sleeper.release();
-      throw error;
-    }
-    if (found !== null) {
-      // Sent now; the relay need not wait for the answer.
-      void sleeper.release();
-      return found;
-    }
-    if (this.#called !== null || !sleeper.alive || !this.#mayWait(until)) {
-      await sleeper.release();
-      return null;
-    }
+  /** With K granted, and nothing to read since. */
+  async #sleep(sleeper: Sleeper, until: number): Promise<void> {
+    if (this.#called !== null || !sleeper.alive || !this.#mayWait(until)) return await sleeper.release();
     this.#counters.sleeps += 1;
     this.#options.observer?.doorbell?.('asleep', 'empty');
     const why = await this.#sleepUntilCalled(sleeper, until);
     // Sent now; the read that follows need not wait for the answer.
     void sleeper.release();
     this.#options.observer?.doorbell?.('awake', why === 'bell' ? 'bell' : 'poll');
-    return null;
   }
 
   async #sleepUntilCalled(sleeper: Sleeper, until: number): Promise<Why | null> {

@@ -12,7 +12,7 @@
  * A page is asked for as small or large, each a statement of its own: the plan for fifty rows is not the plan for thousands.
  */
 import type pg from 'pg';
-import { advance, type Cursor, outboxSession, type PageFacts, pageQuery, parseSnapshot } from './cursor.js';
+import { advance, type Cursor, outboxSession, type PageFacts, pageQuery } from './cursor.js';
 
 /** What the statement around a page must say about it on each of its rows. */
 export interface PageColumns {
@@ -38,6 +38,11 @@ export interface ReaderOptions {
   /** A direct connection made with `OutboxReader.session`; nobody else uses it. */
   readonly client: pg.Client;
   /**
+   * Reads small pages; default `client`. Another one like it on which statements run in the order in which they are asked, so that a
+   * page can be asked for together with what is done before it.
+   */
+  readonly smallClient?: pg.Client;
+  /**
    * Puts the statement around the select of the page; must give no row for an empty page and PageColumns on every other, ends with
    * `order by` the event's id, and gets a limit.
    */
@@ -58,6 +63,7 @@ export class OutboxReader<Row extends PageColumns> {
   static readonly session = outboxSession;
 
   readonly #client: pg.Client;
+  readonly #smallClient: pg.Client;
   readonly #statement: (pageSelect: string) => string;
   readonly #limit: number;
   readonly #smallLimit: number;
@@ -68,6 +74,7 @@ export class OutboxReader<Row extends PageColumns> {
 
   constructor(options: ReaderOptions) {
     this.#client = options.client;
+    this.#smallClient = options.smallClient ?? options.client;
     this.#statement = options.statement;
     this.#limit = options.limit ?? 5_000;
     this.#smallLimit = Math.min(options.smallLimit ?? 50, this.#limit);
@@ -89,28 +96,13 @@ export class OutboxReader<Row extends PageColumns> {
     }
   }
 
-  /**
-   * Whether `read` would find something: a look at two indexes, where `read` sets up a statement over every partition and
-   * source. For when most likely nothing is there. Throws what pg throws.
-   */
-  async hasUnread(cursor: Cursor): Promise<boolean> {
-    if (cursor.target !== null) return true;
-    const { xmax, xip } = parseSnapshot(cursor.seen);
-    const { rows } = await this.#client.query<{ more: boolean }>({
-      name: 'outbox_has_unread',
-      text: `select (select xid from belfry.outbox where xid >= $1::xid8 order by xid limit 1) is not null
-          or exists (select from belfry.outbox where xid = any($2::xid8[])) as more`,
-      values: [xmax, xip],
-    });
-    return rows[0]?.more ?? true;
-  }
-
   async #readPage(cursor: Cursor): Promise<Page<Row>> {
     // A delta that goes on is large; between deltas the last one is the best guess.
     const wanted = cursor.target === null && this.#lastCount < this.#smallLimit ? this.#smallLimit : this.#limit;
     const limit = Math.min(wanted, this.#limit >> this.#halvings);
     const page = pageQuery(cursor, limit);
-    const { rows: found } = await this.#client.query<Row>({
+    const client = limit <= this.#smallLimit ? this.#smallClient : this.#client;
+    const { rows: found } = await client.query<Row>({
       name: page.name,
       text: `${this.#statement(page.text)} limit ${this.#rowLimit + 1}`,
       values: [...page.values],

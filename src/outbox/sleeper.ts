@@ -12,7 +12,7 @@ import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import { connect } from '../postgres.js';
-import { outboxSession } from './cursor.js';
+import { outboxSession, prepareUnread } from './cursor.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 
 /** 'belfry' in ASCII; belfry.ring() tries the same key, shared. */
@@ -25,6 +25,13 @@ const reconnectBaseMs = 100;
 const reconnectCapMs = 10_000;
 
 const tryLockSql = `begin isolation level read committed read only; select pg_try_advisory_xact_lock(${doorbellKey}) as granted`;
+
+/** What came of trying K. */
+export interface Attempt {
+  readonly granted: boolean;
+  /** There was something to read, in a statement of its own after that. */
+  readonly more: boolean;
+}
 
 export interface SleeperOptions {
   /** A direct connection's URL. */
@@ -73,13 +80,18 @@ export class Sleeper {
     await this.#replacing;
   }
 
-  /** Begins the transaction and tries K in it; one round trip. When false there is no transaction left. */
-  async tryLock(): Promise<boolean> {
-    const results = (await this.#run((client) => client.query(tryLockSql))) as unknown as pg.QueryResult[] | null;
-    const granted = (results?.[1]?.rows[0] as { granted: boolean } | undefined)?.granted ?? false;
+  /**
+   * Begins the transaction, tries K in it, and looks whether anything is unread; one round trip. When K is not granted, or there is
+   * something to read, no transaction is left.
+   */
+  async tryLock(unread: string): Promise<Attempt> {
+    const answer = await this.#run((client) => client.query(`${tryLockSql}; ${unread}`));
+    const [, lock, look] = (answer ?? []) as unknown as pg.QueryResult[];
+    const granted = (lock?.rows[0] as { granted: boolean } | undefined)?.granted ?? false;
+    const more = (look?.rows[0] as { more: boolean } | undefined)?.more ?? false;
     // Sent at once; whatever comes next on this connection comes after it.
-    if (results !== null && !granted) void this.release();
-    return granted;
+    if (answer !== null && (more || !granted)) void this.release();
+    return { granted, more };
   }
 
   /** Ends the transaction, and with it K. */
@@ -111,6 +123,7 @@ export class Sleeper {
       session: { ...outboxSession, idle_in_transaction_session_timeout: idleLimit },
     });
     client.once('end', () => this.#lost(client, 'connection ended'));
+    await client.query(prepareUnread);
     const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
     if (this.#stopping.signal.aborted) return client.end();
     this.#pid = rows[0]?.pid ?? null;

@@ -131,12 +131,16 @@ export class BatchProcessor {
     this.ahead.forget();
   }
 
-  /** Stores what these events come to and publishes it. Throws what storeBatch throws, and BatchTooLarge; then nothing was written. */
+  /**
+   * Stores what these events come to and publishes it. Throws what storeBatch throws, and BatchTooLarge; then nothing was written. `sent` is
+   * called in the turn in which the statement that stores was sent: what it sends over the same connection runs right after that one.
+   */
   async process(
     connections: BatchConnections,
     term: string,
     prepared: Preparation,
     cursor: CursorStep | null,
+    sent?: () => void,
   ): Promise<BatchOutcome> {
     await connections.plans.expect(sizeOf(prepared.events.length, prepared.plan));
     const { plan, wide } = await this.wide.divert(connections.writer, prepared.plan);
@@ -147,7 +151,9 @@ export class BatchProcessor {
       await prepared.also?.(client);
     };
     const plain = wide.length === 0 && !revokes && prepared.also === undefined;
-    const outcome = await this.store(connections, term, { ...prepared, plan }, cursor, null, plain ? null : also);
+    const outcome = plain
+      ? await this.store(connections, term, { ...prepared, plan }, cursor, null, null, sent)
+      : await this.store(connections, term, { ...prepared, plan }, cursor, null, also);
     return { ...outcome, wide: wide.length };
   }
 
@@ -174,6 +180,7 @@ export class BatchProcessor {
     cursor: CursorStep | null,
     recipients: readonly string[] | null,
     also: ((client: pg.ClientBase) => Promise<void>) | null,
+    sent?: () => void,
   ): Promise<BatchOutcome> {
     const { plan } = prepared;
     const questions =
@@ -190,11 +197,13 @@ export class BatchProcessor {
       const groups = threads.length === 0 ? loaded : { ...loaded, groups: mergedGroups(loaded.groups, threads) };
       const { batch, deliveries } = this.decide(plan, privacy, groups, told, cursor);
       try {
-        const stored = await together(connections.writer, also, () =>
+        const storing = together(connections.writer, also, () =>
           storeBatch(connections.writer, term, prepared.replayed === true ? withoutDuplicates(batch) : batch, (type) =>
             this.sampleOf(type),
           ),
         );
+        if (attempt === 1) sent?.();
+        const stored = await storing;
         this.ahead.stored(batch);
         return await published(this.publish(connections, plan, batch, stored, privacy, groups, deliveries));
       } catch (error) {

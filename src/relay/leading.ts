@@ -5,7 +5,8 @@
  *       └─empty─▶ wait at the doorbell, at most until the next window is due
  *
  * What must hold: the cursor only moves in the transaction that stores the batch; events are processed in the order of
- * the read; while a batch is stored the next page of a backlog is read already, nothing more than that.
+ * the read; one page is read ahead, nothing more than that. In a backlog it is read beside the batch before it; else it is asked for together
+ * with the storing of that, over the same connection, and so read right after it.
  */
 
 import type pg from 'pg';
@@ -122,12 +123,17 @@ export class Leading {
   ) {
     this.cursor = term.cursor;
     const { processor, connections, deadKeys, fanOut, statement } = parts;
-    const pages = new OutboxReader<ResolvedRow>({ client: options.reader, statement, limit: pageSize });
+    const pages = new OutboxReader<ResolvedRow>({
+      ...{ client: options.reader, smallClient: options.writer },
+      ...{ statement, limit: pageSize },
+    });
     this.reading = new Reading(pages, (rows, ahead) =>
       processor.prepare(connections, eventsOf(rows, parts.sources), ahead),
     );
     this.work = new PageWork({
       ...{ options, term: term.term, processor, connections, deadKeys },
+      sent: (page) => this.reading.readAhead(page.next, false),
+      failed: () => this.reading.forgetAhead(),
       stored: (outcome) => this.stored(outcome),
       truncated: () => fanOut.changed(),
     });
@@ -185,7 +191,6 @@ export class Leading {
       rung = false;
       if (forNothing) this.options.rungForNothing?.();
       if (prepared === null) {
-        this.reading.emptied = true;
         const turn = this.turns.shift();
         if (turn !== undefined) await turn.take();
         else if (!this.parts.fanOut.pending) {
@@ -197,8 +202,7 @@ export class Leading {
       if (this.term.paused()) continue;
       const backlog = prepared !== null && prepared.page.count >= prepared.page.limit;
       if (prepared !== null) {
-        this.reading.emptied = !backlog;
-        if (backlog) this.reading.readAhead(prepared.page.next);
+        if (backlog) this.reading.readAhead(prepared.page.next, true);
         await this.process(prepared);
       }
       await this.flush(backlog);
@@ -310,9 +314,7 @@ export class Leading {
 
   private async waitForPage(): Promise<PreparedPage | null> {
     const untilDue = this.dueAtMs === null ? Infinity : Math.max(0, this.dueAtMs - Date.now());
-    const prepared = await this.options.doorbell.wait(() => this.read(), Math.min(untilDue, choresEveryMs));
-    this.reading.emptied = prepared !== null;
-    return prepared;
+    return await this.options.doorbell.wait(() => this.read(), Math.min(untilDue, choresEveryMs));
   }
 
   private async process(prepared: PreparedPage): Promise<void> {

@@ -10,6 +10,7 @@ import { nowMs } from '../clock.js';
 import { messageOf, sqlState } from '../errors.js';
 import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
+import type { Page } from '../outbox/reader.js';
 import { storeDead, storeTruncate } from './aside.js';
 import type { BatchConnections, BatchOutcome, BatchProcessor, Preparation } from './batch.js';
 import { setAside } from './dead-keys.js';
@@ -18,7 +19,7 @@ import { blame } from './failures.js';
 import type { LeadingOptions } from './leading.js';
 import { eventTracesOf } from './observer.js';
 import type { PreparedPage } from './reading.js';
-import type { PageEvent } from './resolved.js';
+import type { PageEvent, ResolvedRow } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
 
@@ -32,6 +33,10 @@ export interface PageWorkOptions {
   readonly connections: BatchConnections;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
+  /** All of the page is about to be stored by the statement that was sent in this turn. */
+  readonly sent: (page: Page<ResolvedRow>) => void;
+  /** It was not. */
+  readonly failed: () => void;
   /** A part is stored: windows may be due, jobs of wide events may have been opened. */
   readonly stored: (outcome: BatchOutcome) => void;
   /** A table was truncated: jobs of wide events may be gone. */
@@ -47,7 +52,7 @@ export class PageWork {
     const started = performance.now();
     const outcomes: BatchOutcome[] = [];
     await processPage(
-      this.segmentWork(outcomes, preparation),
+      this.segmentWork(outcomes, preparation, page),
       events,
       (id) => advanceWithin(page.cursor, page, id),
       page.next,
@@ -79,14 +84,15 @@ export class PageWork {
     );
   }
 
-  private segmentWork(outcomes: BatchOutcome[], whole: Preparation): SegmentWork {
-    const { options, term, processor, connections, deadKeys, stored } = this.work;
+  private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow>): SegmentWork {
+    const { options, term, processor, connections, deadKeys, stored, sent, failed } = this.work;
     const { metrics, log } = options;
     return {
       process: async (events, cursor) => {
         const parted = (await deadKeys?.part(events)) ?? null;
         const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
         let prepared = waits === null && events.length === whole.events.length ? whole : null;
+        const onSent = events.length === whole.events.length ? () => sent(page) : undefined;
         const outcome = await withRetries(() => {
           const preparation = prepared ?? processor.prepare(connections, parted?.go ?? events);
           prepared = null;
@@ -95,7 +101,11 @@ export class PageWork {
             term,
             waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
             cursor,
+            onSent,
           );
+        }).catch((error: unknown) => {
+          failed();
+          throw error;
         });
         parted?.stored();
         if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');

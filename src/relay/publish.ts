@@ -50,14 +50,13 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
     const actorCount = draft.actorCount - (sample.length - actors.length);
     const nobody = readable === null || (actorCount === 0 && sample.length > 0);
     const takenAway = draft.withdrawn || nobody;
-    const frame =
-      takenAway
-        ? withdrawnFrame({ id, type }, seq)
-        : notificationFrame({ ...draft, id, state, alert, actors, actorCount, lastAtMs }, seq, {
-            names,
-            messages,
-            locale: locales.get(userId) ?? null,
-          });
+    const frame = takenAway
+      ? withdrawnFrame({ id, type }, seq)
+      : notificationFrame({ ...draft, id, state, alert, actors, actorCount, lastAtMs }, seq, {
+          names,
+          messages,
+          locale: locales.get(userId) ?? null,
+        });
     const change = badges.get(userId) ?? { from: seq, through: seq, falls: false, onlyNew: true };
     badges.set(userId, {
       from: change.from,

@@ -1,8 +1,9 @@
 /**
  * Where a leader's pages come from: read when their turn comes, or ahead while the page before them is stored.
  *
- * What must hold: at most one page is read ahead; what is prepared is judged by facts of the time at which it was read, so what was read
- * ahead is dropped when those have changed. Nothing is lost by that: only storing moves the cursor.
+ * What must hold: at most one page is read ahead, and only used where the page before it has ended; what is prepared is judged by facts of
+ * the time at which it was read, so what was read ahead is dropped when those have changed. Nothing is lost by that: only storing moves the
+ * cursor.
  */
 
 import { nowMs } from '../clock.js';
@@ -22,11 +23,7 @@ export interface PreparedPage {
 const busyMs = 1_000;
 
 export class Reading {
-  /** The last page left nothing behind, so the next read is likely to find nothing. */
-  emptied = false;
-  /** Nothing had come meanwhile the last time that a page left nothing behind. */
-  private quiet = true;
-  private ahead: Promise<PreparedPage | null> | null = null;
+  private ahead: { readonly cursor: Cursor; readonly page: Promise<PreparedPage | null> } | null = null;
   private readAtMs = -Infinity;
 
   constructor(
@@ -40,17 +37,13 @@ export class Reading {
   }
 
   /**
-   * The next page after this cursor; null when nothing is unread. Throws what Postgres says of the page. After a page that emptied the
-   * outbox a cheap look comes first, while little comes; after a ring, in a steady stream, and within a backlog, the read itself.
+   * The next page after this cursor; null when nothing is unread, or was when it was read ahead: what came since is found by the look
+   * that precedes a sleep. Throws what Postgres says of the page.
    */
   async next(cursor: Cursor): Promise<PreparedPage | null> {
-    if (this.emptied && this.quiet && this.ahead === null && !(await this.pages.hasUnread(cursor))) return null;
     const { ahead } = this;
     this.ahead = null;
-    // What was not there when it was read ahead may be there now.
-    const prepared = (await ahead) ?? (await this.page(this.pages, cursor));
-    if (this.emptied) this.quiet = prepared === null;
-    return prepared;
+    return await (ahead?.cursor === cursor ? ahead.page : this.page(this.pages, cursor));
   }
 
   /** A page by another reader; null when nothing is unread. */
@@ -61,11 +54,16 @@ export class Reading {
     return { page, preparation: this.prepare(page.rows, ahead), readAtMs: this.readAtMs };
   }
 
-  /** Begins to read what follows this cursor, for the next `next`. */
-  readAhead(cursor: Cursor): void {
-    this.ahead = this.page(this.pages, cursor, true);
+  /**
+   * Begins to read what follows this cursor, for the next `next`, unless that is being done already. `beside`: while what comes before it is
+   * still to be stored, not after.
+   */
+  readAhead(cursor: Cursor, beside: boolean): void {
+    if (this.ahead?.cursor === cursor) return;
+    const page = this.page(this.pages, cursor, beside);
     // Looked at by `next`; a failure in between is not unhandled.
-    this.ahead.catch(() => undefined);
+    page.catch(() => undefined);
+    this.ahead = { cursor, page };
   }
 
   /** Drops what was read ahead: what it was read with has changed. */

@@ -21,7 +21,7 @@ import { Lease } from '../outbox/lease.js';
 import type { Leadership } from '../outbox/lease.js';
 import { OutboxReader } from '../outbox/reader.js';
 import { settlePast } from '../outbox/restore.js';
-import { assertSuitable, connect, createPool, serverInfo } from '../postgres.js';
+import { assertSuitable, connect, createPool, inTurn, serverInfo } from '../postgres.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { adaptToPooler } from '../schema/session.js';
 import { Chores } from './chores.js';
@@ -247,11 +247,15 @@ export class Relay {
   private async connect(): Promise<Connections> {
     const opened: pg.Client[] = [];
     const pids: number[] = [];
-    const open = async (applicationName: string, session: Readonly<Record<string, string>>): Promise<pg.Client> => {
-      const client = await connect(this.url, { applicationName, session });
+    const open = async (
+      applicationName: string,
+      session: Readonly<Record<string, string>>,
+      pipelined = false,
+    ): Promise<pg.Client> => {
+      const client = await connect(this.url, { applicationName, session, pipelined });
       opened.push(client);
-      // Behind one (wakeup: poll) the server's connection is not ours to end.
-      if (await adaptToPooler(client)) return client;
+      // Behind one (wakeup: poll) the server's connection is not ours to end, and another one for each statement.
+      if (await adaptToPooler(client)) return pipelined ? inTurn(client) : client;
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
       if (rows[0] !== undefined) pids.push(rows[0].pid);
       return client;
@@ -261,7 +265,7 @@ export class Relay {
         reader: await open('belfry reader', OutboxReader.session),
         facts: await open('belfry facts', {}),
         wide: await open('belfry wide events', {}),
-        writer: await open('belfry writer', writerSession),
+        writer: await open('belfry writer', writerSession, true),
         ahead: await open('belfry ahead', writerSession),
         pids,
       };

@@ -8,6 +8,7 @@ import {
   type Cursor,
   pageQuery,
   parseSnapshot,
+  prepareUnread,
   unreadQuery,
   unreadSql,
 } from '../../src/outbox/cursor.js';
@@ -229,6 +230,7 @@ describe('on Postgres', () => {
   });
 
   test('whether anything is unread, without reading it', async () => {
+    await collector.client.query(prepareUnread);
     const more = async () => {
       const { rows } = await collector.client.query<{ more: boolean }>(unreadQuery(collector.cursor));
       return rows[0]?.more;
