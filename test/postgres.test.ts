@@ -1,5 +1,6 @@
 /** Connections: settings, names, and errors that say what to do next. */
-import { createServer, type Server } from 'node:net';
+import { connect as connectTo, createServer, type AddressInfo, type Server } from 'node:net';
+import type { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BelfryError } from '../src/errors.js';
 import {
@@ -29,24 +30,53 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 
 describe('a connection', () => {
-  test('takes many statements at once: answers come in order, a failure is its own, and nothing warns', async () => {
-    const warnings: string[] = [];
-    const heard = (warning: Error): void => void warnings.push(warning.message);
-    process.on('warning', heard);
-    const client = await connect(db.url, { applicationName: 'shared' });
-    const results = await Promise.allSettled(
-      ['1', '2', 'no_such_column', '4'].map((value) => client.query<{ value: number }>(`select ${value} as value`)),
+  test.each([false, true])(
+    'takes many statements at once: answers come in order, a failure is its own, and nothing warns; pipelined: %s',
+    async (pipelined) => {
+      const warnings: string[] = [];
+      const heard = (warning: Error): void => void warnings.push(warning.message);
+      process.on('warning', heard);
+      const client = await connect(db.url, { applicationName: 'shared', pipelined });
+      const results = await Promise.allSettled(
+        ['1', '2', 'no_such_column', '4'].map((value) => client.query<{ value: number }>(`select ${value} as value`)),
+      );
+      await client.end();
+      await expect(client.query('select 1')).rejects.toThrow('closed');
+      process.off('warning', heard);
+      expect(results.map((result) => (result.status === 'fulfilled' ? result.value.rows[0]?.value : 'failed'))).toEqual(
+        [1, 2, 'failed', 4],
+      );
+      expect(warnings).toEqual([]);
+    },
+  );
+
+  test('pipelined: what is asked in one turn goes out in one write, and nothing waits for an answer', async () => {
+    const to = new URL(db.url);
+    const written: string[] = [];
+    const relay = createServer((here) => {
+      const there = connectTo(Number(to.port), to.hostname);
+      here.on('data', (data) => written.push(data.toString('latin1'))).pipe(there);
+      there.pipe(here);
+      there.on('error', () => here.destroy());
+    });
+    await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve));
+    const url = withPort(db.url, (relay.address() as AddressInfo).port);
+    const client = await connect(url, { applicationName: 'pipelined', pipelined: true });
+    const { stream } = (client as unknown as { connection: { stream: Writable } }).connection;
+    written.length = 0;
+    const slow = client.query('select pg_sleep(0.1)');
+    // Held back until the end of the turn.
+    expect(stream.writableCorked).toBe(1);
+    setImmediate(() => written.push(`${String(stream.writableCorked)} held back`));
+    const next = Promise.resolve().then(() =>
+      client.query({ name: 'named', text: 'select $1::int as n', values: [1] }),
     );
+    await Promise.all([slow, next]);
+    expect(written.filter((text) => text.includes('pg_sleep') && text.includes('named'))).toHaveLength(1);
+    expect(written.filter((text) => text === '0 held back')).toHaveLength(1);
+    expect(written).toHaveLength(2);
     await client.end();
-    await expect(client.query('select 1')).rejects.toThrow('closed');
-    process.off('warning', heard);
-    expect(results.map((result) => (result.status === 'fulfilled' ? result.value.rows[0]?.value : 'failed'))).toEqual([
-      1,
-      2,
-      'failed',
-      4,
-    ]);
-    expect(warnings).toEqual([]);
+    await new Promise((resolve) => relay.close(resolve));
   });
 
   test('has our settings, those of the caller and those of the URL', async () => {

@@ -38,8 +38,8 @@ export async function leadingRig(
   onTestFinished(() => database.drop());
   const config = parseConfig(configOf(database.url), {}, { path: 'test.yaml' });
   await installCapture(await database.client(), config);
-  const open = async (name: string, session = {}): Promise<pg.Client> => {
-    const client = await connect(database.url, { applicationName: name, session });
+  const open = async (name: string, session = {}, pipelined = false): Promise<pg.Client> => {
+    const client = await connect(database.url, { applicationName: name, session, pipelined });
     onTestFinished(() => client.end());
     return client;
   };
@@ -52,7 +52,7 @@ export async function leadingRig(
       const [reader, wide, writer, ahead] = [
         await open('reader', OutboxReader.session),
         await open('wide'),
-        await open('writer', writerSession),
+        await open('writer', writerSession, true),
         await open('ahead', writerSession),
       ];
       const { rows } = await writer.query<Cursor & { term: string }>(
