@@ -3,7 +3,7 @@
  *
  * What must hold:
  * - The transaction is read committed, read only, and speaks the simple protocol: between its statements it holds no
- *   snapshot and no xid, so it keeps nothing from being vacuumed.
+ *   snapshot, no xid, and no lock but K, so it keeps nothing from being vacuumed, and no day of the outbox from being made or dropped.
  * - The server ends it when nothing came from here for `idleLimit`: a stopped process or a dead host frees K.
  * - No statement waits longer than its deadline: a socket that went silent is thrown away.
  * - A connection that died is replaced in the background, endlessly, with full jitter; meanwhile `alive` is false.
@@ -25,6 +25,9 @@ const reconnectBaseMs = 100;
 const reconnectCapMs = 10_000;
 
 const tryLockSql = `begin isolation level read committed read only; select pg_try_advisory_xact_lock(${doorbellKey}) as granted`;
+
+/** Rolled back, which gives the locks on the tables back: the transaction goes on for as long as the relay sleeps. */
+const lookSql = (unread: string): string => `savepoint look; ${unread}; rollback to look; release look`;
 
 /** What came of trying K. */
 export interface Attempt {
@@ -85,8 +88,8 @@ export class Sleeper {
    * something to read, no transaction is left.
    */
   async tryLock(unread: string): Promise<Attempt> {
-    const answer = await this.#run((client) => client.query(`${tryLockSql}; ${unread}`));
-    const [, lock, look] = (answer ?? []) as unknown as pg.QueryResult[];
+    const answer = await this.#run((client) => client.query(`${tryLockSql}; ${lookSql(unread)}`));
+    const [, lock, , look] = (answer ?? []) as unknown as pg.QueryResult[];
     const granted = (lock?.rows[0] as { granted: boolean } | undefined)?.granted ?? false;
     const more = (look?.rows[0] as { more: boolean } | undefined)?.more ?? false;
     // Sent at once; whatever comes next on this connection comes after it.
@@ -101,8 +104,9 @@ export class Sleeper {
 
   /** The safety poll, inside the transaction. True when there is something to read, or nobody can tell. */
   async unread(query: string): Promise<boolean> {
-    const result = await this.#run((client) => client.query<{ more: boolean }>(query));
-    return result?.rows[0]?.more ?? true;
+    const answer = await this.#run((client) => client.query(lookSql(query)));
+    const [, look] = (answer ?? []) as unknown as pg.QueryResult[];
+    return (look?.rows[0] as { more: boolean } | undefined)?.more ?? true;
   }
 
   /** Null when the connection failed, which is then being replaced. */

@@ -69,11 +69,20 @@ describe('asleep', () => {
     expect(doorbell.counters.safetyWakes).toBe(0);
   });
 
-  test('its transaction holds no snapshot and no xid, and the server bounds it', async () => {
+  test('its transaction holds no snapshot, no xid and no lock but K, and the server bounds it', async () => {
     const { asleep } = await newRelay();
     await asleep();
+    const locks = async (): Promise<unknown> =>
+      (
+        await database.pool.query(
+          `select l.locktype, l.relation::regclass::text as relation from pg_locks l join pg_stat_activity a using (pid)
+            where a.application_name = 'belfry doorbell' and a.datname = current_database() and l.locktype <> 'virtualxid'`,
+        )
+      ).rows;
+    expect(await locks()).toEqual([{ locktype: 'advisory', relation: null }]);
     // Also after a safety poll.
     await new Promise((resolve) => setTimeout(resolve, 1_200));
+    expect(await locks()).toEqual([{ locktype: 'advisory', relation: null }]);
     const { rows } = await database.pool.query(
       `select state, backend_xmin, backend_xid from pg_stat_activity where application_name = 'belfry doorbell' and datname = current_database()`,
     );
