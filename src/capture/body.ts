@@ -101,12 +101,24 @@ begin`,
     perform pg_catalog.set_config('belfry.captures', belfry_state || ${mark}, true);
   exception when others then
     perform pg_catalog.set_config('belfry.captures', 'failed ' || belfry_error || '; belfry.lost too: nothing is recorded', true);
-  end;
-  return null;
+  end;`,
+    // A relay that sleeps is to repair what was lost now, not when it looks by itself.
+    input.rings ? indent(guardedRing, 2) : null,
+    `  return null;
 end
 `,
   );
 }
+
+/** Whatever fails in it, what was written before stays. */
+const guardedRing = `
+begin
+  if not ${LOCK} then
+    perform belfry.ring();
+  end if;
+exception when others then
+  null;
+end;`;
 
 /**
  * Counts the capture and, the first time, rings if the relay sleeps: one expression, evaluated in the order of `case`. belfry.ring() has
@@ -127,14 +139,6 @@ end if;`;
 function strictBody(input: BodyInput): string {
   const count = "pg_catalog.set_config('belfry.captures', '.', true)";
   const first = `case when not found then false when belfry_state = '' then ${count} is not null else pg_catalog.length(belfry_state) > ${GUARD_BOUND} end`;
-  const ring = `
-begin
-  if not ${LOCK} then
-    perform belfry.ring();
-  end if;
-exception when others then
-  null;
-end;`;
   return lines(
     `
 #variable_conflict use_column
@@ -147,7 +151,7 @@ begin
     indent(partitionTruncated(input), 2),
     indent(insertStatement(input, true), 2),
     `  if (${first}) then`,
-    indent(input.rings ? ring : 'null; -- wakeup: poll. Nobody rings.', 4),
+    indent(input.rings ? guardedRing : 'null; -- wakeup: poll. Nobody rings.', 4),
     `  end if;
   return null;
 end
@@ -172,7 +176,7 @@ function partitionTruncated(input: BodyInput): string {
   return `${off}
 if tg_nargs > 0 then
   if pg_catalog.strpos(coalesce(pg_catalog.current_setting('belfry.truncated', true), ''), ${mark}) = 0 then
-${indent(input.onError === 'strict' ? record : `begin\n  ${record}\nexception when others then\n  null;\nend;`, 4)}
+${indent(input.onError === 'strict' ? record : `begin\n  ${record}\nexception when others then\n  null;\nend;`, 4)}${input.rings ? `\n${indent(guardedRing, 4) ?? ''}` : ''}
   end if;
   return null;
 end if;

@@ -148,8 +148,8 @@ export class Auth {
       ping_s: pingSeconds,
       expires_at: new Date(identity.expiresAt * 1000).toISOString(),
     });
-    this.context.badges.known(hub, recovery);
     if (missedBadge) this.context.badges.touch(hub.userId);
+    this.context.badges.known(hub, recovery);
   }
 
   /** What was missed, what came meanwhile, `synced`. Never throws. */

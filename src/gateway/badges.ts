@@ -38,6 +38,8 @@ const peopleAtOnce = 50;
 /** Everybody is counted again this long after the last time, with so many times the length of a query between two pages. */
 const againMs = 60_000;
 const againRest = 20;
+/** A query that waited long, for a lock perhaps, puts the next page off by no more than this. */
+const mostRestMs = 2000;
 /** What was reckoned is counted so long after the first of it, at the same pace. */
 const verifyMs = 2000;
 
@@ -80,9 +82,12 @@ export class Badges {
     if (rose === undefined || !this.rise(hub, ...rose)) this.touch(userId, onlyRises);
   }
 
-  /** The inbox was counted for this person, who is told by whoever had it counted. */
+  /** The inbox was counted for a session of this person, which is told by whoever had it counted. */
   known(hub: PersonHub, { seq, unseen, unread }: PlacedBadge): void {
-    if (this.#dirty.has(hub.userId) || this.#asking.has(hub.userId) || seq < hub.counted) return;
+    const { userId } = hub;
+    // The query that runs may have begun before, and answer with less; or this answer is from before what the others were told.
+    if (this.#asking.has(userId) || seq < hub.counted) return this.touch(userId);
+    if (this.#dirty.has(userId)) return;
     hub.counted = seq;
     hub.numbers = packBadge({ unseen, unread });
   }
@@ -103,35 +108,44 @@ export class Badges {
     if (this.#stopped) return;
     if (this.#round.length === 0) this.#round = [...this.owner.people.hubs.keys()];
     for (const userId of this.#round.splice(-peopleAtOnce)) this.touch(userId);
-    const restMs = Math.max(spacingMs, againRest * this.#tookMs);
-    this.#again = setTimeout(() => this.lookAgain(), this.#round.length === 0 ? againMs : restMs);
+    this.#again = setTimeout(() => this.lookAgain(), this.#round.length === 0 ? againMs : this.restMs());
   }
 
   /** Reckons the numbers of somebody who got new notifications at these positions; false where nobody knows from what. */
   private rise(hub: PersonHub, from: number, through: number): boolean {
     const { userId } = hub;
-    if (this.#dirty.has(userId) || this.#asking.has(userId) || hub.counted < 0 || from > hub.counted + 1) return false;
+    if (this.#dirty.has(userId) || this.#asking.has(userId) || this.#failed.has(userId)) return false;
+    if (hub.counted < 0 || from > hub.counted + 1) return false;
     const more = through - hub.counted;
-    if (more <= 0) return true;
-    const { unseen, unread } = unpackBadge(hub.numbers);
-    hub.counted = through;
-    if (hub.numbers === fullBadge) return true;
-    hub.numbers = packBadge({ unseen: Math.min(unseen + more, maxCount), unread: Math.min(unread + more, maxCount) });
+    if (more > 0) {
+      hub.counted = through;
+      if (hub.numbers !== fullBadge) {
+        const { unseen, unread } = unpackBadge(hub.numbers);
+        const ended = (count: number): number => Math.min(count + more, maxCount);
+        hub.numbers = packBadge({ unseen: ended(unseen), unread: ended(unread) });
+        this.#reckoned.add(userId);
+        this.#verify ??= setTimeout(() => this.verify(), verifyMs);
+      }
+    }
+    // Also where it was counted already, for a session that came a moment ago: the others have not heard of it.
     this.tell(hub);
-    this.#reckoned.add(userId);
-    this.#verify ??= setTimeout(() => this.verify(), verifyMs);
     return true;
   }
 
   /** Counts what was reckoned, a page of it. */
   private verify(): void {
+    let left = peopleAtOnce;
     for (const userId of this.#reckoned) {
-      if (this.#dirty.size >= peopleAtOnce) break;
+      if (left-- === 0) break;
       this.#reckoned.delete(userId);
       this.touch(userId);
     }
-    const restMs = Math.max(spacingMs, againRest * this.#tookMs);
-    this.#verify = this.#reckoned.size === 0 ? null : setTimeout(() => this.verify(), restMs);
+    this.#verify = this.#reckoned.size === 0 ? null : setTimeout(() => this.verify(), this.restMs());
+  }
+
+  /** Between two pages of what has no hurry. */
+  private restMs(): number {
+    return Math.min(mostRestMs, Math.max(spacingMs, againRest * this.#tookMs));
   }
 
   private plan(delayMs: number): void {
@@ -191,6 +205,7 @@ export class Badges {
 
   private counted(userId: string, { seq, unseen, unread }: PlacedBadge): void {
     const hub = this.owner.people.hubs.get(userId);
+    this.#reckoned.delete(userId);
     if (hub === undefined) return;
     hub.counted = seq;
     hub.numbers = packBadge({ unseen, unread });

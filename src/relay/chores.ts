@@ -63,6 +63,12 @@ export class Chores {
     await this.drift.settled();
   }
 
+  /** Somebody rang, and there was nothing to read: a capture may have failed. */
+  lookNow(): void {
+    this.dueAt.look = 0;
+    this.options.wake();
+  }
+
   /** Does what is due. */
   async run(leading: Leading): Promise<void> {
     const { config, log, facts } = this.options;

@@ -100,7 +100,7 @@ export interface LeadingOptions {
   /** Work between batches that must not run beside one (repair of lost events, new counters). */
   readonly chores: (leading: Leading) => Promise<void>;
   readonly traces: Pick<BatchTraces, 'add'>;
-  /** Somebody rang, and there was nothing to read: it may be for another reason (a replay). */
+  /** Somebody rang, and there was nothing to read: it may be for another reason (a replay, a capture that failed). */
   readonly rungForNothing?: () => void;
 }
 
@@ -176,7 +176,7 @@ export class Leading {
   }
 
   private async loop(): Promise<void> {
-    let rung = false;
+    let { rings } = this.options.doorbell.counters;
     while (!this.stopping && this.term.trusted()) {
       await this.options.chores(this);
       if (this.term.paused()) {
@@ -187,15 +187,14 @@ export class Leading {
         continue;
       }
       let prepared = await this.read();
-      const forNothing = rung && prepared === null;
-      rung = false;
-      if (forNothing) this.options.rungForNothing?.();
+      const heard = this.options.doorbell.counters.rings;
+      if (prepared === null && heard > rings) this.options.rungForNothing?.();
+      rings = heard;
       if (prepared === null) {
         const turn = this.turns.shift();
         if (turn !== undefined) await turn.take();
         else if (!this.parts.fanOut.pending) {
           prepared = await this.waitForPage();
-          rung = prepared === null;
         }
       }
       // Paused while it waited: what was read is left unread, since only storing moves the cursor.

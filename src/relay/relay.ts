@@ -215,7 +215,10 @@ export class Relay {
           ahead,
           chores: async (now) => chores?.run(now),
           traces,
-          rungForNothing: () => replays.ask(),
+          rungForNothing: () => {
+            replays.ask();
+            chores?.lookNow();
+          },
         },
         { term: leadership.term, cursor: settled.cursor, trusted: () => this.lease.trusted(), paused: () => paused },
       );

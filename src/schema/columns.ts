@@ -99,7 +99,7 @@ export function cast(value: string, to: string, from: string | null): string {
     if (isInteger(from)) return wide;
     const range = `(${value})::numeric between -9223372036854775808 and 9223372036854775807`;
     // Nearly every id is a few digits, which is seen without a regular expression in a third of the time: this runs for each row of an inbox.
-    const digits = `octet_length(${value}) between 1 and 18 and ltrim(${value}, '0123456789') = ''`;
+    const digits = `octet_length((${value})::text) between 1 and 18 and ltrim((${value})::text, '0123456789') = ''`;
     return `case when ${digits} then ${wide} when (${value}) ~ '^-?[0-9]{1,19}$' then case when ${range} then ${wide} end end`;
   }
   if (to === 'numeric') return `case when (${value}) ~ '^-?[0-9]{1,100}([.][0-9]{1,100})?$' then ${plain} end`;

@@ -1,7 +1,7 @@
 /** The numbers of a badge that rise by new notifications are reckoned, told at once, and right in the end. */
 
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { startRig, type Client, type Rig } from './support.js';
+import { startRig, tokenFor, type Client, type Rig } from './support.js';
 
 let rig: Rig;
 beforeAll(async () => {
@@ -138,4 +138,58 @@ it('somebody who joins meanwhile is told the numbers of now', async () => {
   expect(second.all[0]?.ok).toMatchObject({ unseen: 0, unread: 0 });
   expect((await second.push('badge')).data).toEqual({ unseen: 1, unread: 1 });
   await blocker.query('drop view belfry.epoch; alter table belfry.epochs rename to epoch');
+});
+
+it.each([
+  ['joins', () => rig.login('89')],
+  ['refreshes its token', (other: Client) => other.request({ op: 'auth', token: tokenFor('89') })],
+])('what a socket that %s was told already is told to the others when it is published', async (_, ask) => {
+  const [one, other] = [await rig.login('89'), await rig.login('89')];
+  const { seq, ...publication } = await rig.notification('89');
+  await ask(other);
+  rig.broker.publish([{ seq, ...publication }, rose('89', seq)]);
+  await settled(one);
+  expect(badges(one)).toEqual([{ unseen: seq, unread: seq }]);
+});
+
+it('so it is where the numbers have come to their end', async () => {
+  await rig.db.pool.query(
+    `insert into belfry.head (user_id, seq) values ('90', 99);
+     insert into belfry.notification (user_id, seq, type, group_key, open, message, first_at, last_at)
+     select '90', n, 'system', 'many' || n, false, 'x', now(), now() from generate_series(1, 99) n`,
+  );
+  const first = await rig.login('90');
+  const publication = await rig.notification('90');
+  await rig.login('90');
+  rig.broker.publish([publication, rose('90', 100)]);
+  await settled(first);
+  expect(badges(first)).toEqual([{ unseen: 100, unread: 100 }]);
+});
+
+it('a count that began before somebody came does not take back what they were told', async () => {
+  const gone = await rig.login('91');
+  const blocker = await rig.db.client();
+  await blocker.query(
+    `alter table belfry.head rename to heads;
+     create view belfry.head as select user_id, seq from belfry.heads
+      where case when current_query() like 'select u.user_id, coalesce%' then pg_advisory_xact_lock_shared(91) is not null else true end;
+     insert into belfry.heads values ('91', 1);
+     select pg_advisory_lock(91)`,
+  );
+  rig.broker.publish([{ to: 'badge', userId: '91' }]);
+  const waits = `select count(*)::int as n from pg_locks where locktype = 'advisory' and objid = 91 and not granted`;
+  await expect.poll(async () => (await rig.db.pool.query<{ n: number }>(waits)).rows[0]?.n).toBe(1);
+  gone.socket.terminate();
+  await expect.poll(() => rig.gateway.context.people.hubs.has('91')).toBe(false);
+  await rig.db.pool.query(
+    `insert into belfry.notification (user_id, seq, type, group_key, open, message, first_at, last_at)
+     values ('91', 1, 'system', 'x', false, 'x', now(), now())`,
+  );
+  const back = await rig.login('91');
+  expect(back.all[0]?.ok).toMatchObject({ unread: 1 });
+  const asked = await queries();
+  await blocker.query('select pg_advisory_unlock(91)');
+  await expect.poll(queries, { timeout: 10_000 }).toBe(asked + 1);
+  await expect.poll(() => badges(back).at(-1) ?? { unread: 1 }, { timeout: 10_000 }).toMatchObject({ unread: 1 });
+  await blocker.query('drop view belfry.head; alter table belfry.heads rename to head');
 });
