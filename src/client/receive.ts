@@ -83,6 +83,7 @@ function badge(d: Draft, { unseen, unread }: AuthOk | MarkOk): void {
 function refreshed(d: Draft, ok: AuthOk): void {
   const before = d.s.expiresMs;
   keepExpiry(d, ok);
+  badge(d, ok);
   // The same token again: nothing is won by asking once more, so let the server end the session.
   if ((d.s.expiresMs ?? Infinity) <= (before ?? 0)) delete d.s.deadlines.refresh;
 }

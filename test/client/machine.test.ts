@@ -752,8 +752,10 @@ describe('9: tokens', () => {
       expect(drive.now - began).toBeLessThan(0.95 * 3_600_000);
       drive.put({ type: 'token', token: `r${i}` });
       expect(drive.sent('auth')).toEqual({ id: expect.any(Number) as number, op: 'auth', token: `r${i}` });
-      drive.answer('auth', drive.authOk({ seq: 99, recovered: false }));
+      drive.answer('auth', drive.authOk({ seq: 99, recovered: false, unseen: i, unread: 7 }));
       expect(drive.state.phase).toBe('live');
+      // The server counts them as told.
+      expect(drive.of('push').at(-1)?.push).toEqual({ event: 'badge', data: { unseen: i, unread: 7 } });
     }
     // A refresh says nothing about positions.
     expect(drive.state.position?.seq).toBe(10);
