@@ -114,6 +114,7 @@ function inOneWrite(client: pg.Client): pg.Client {
   const { connection } = client as unknown as { readonly connection: { readonly stream: Writable } };
   const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>;
   let corked = false;
+  let unanswered = 0;
   const together = (...args: unknown[]): Promise<unknown> => {
     if (!corked) {
       const { stream } = connection;
@@ -125,9 +126,19 @@ function inOneWrite(client: pg.Client): pg.Client {
         stream.uncork();
       });
     }
-    return query(...args);
+    const answer = query(...args);
+    const answered = (): void => void (unanswered -= 1);
+    unanswered += 1;
+    answer.then(answered, answered);
+    return answer;
   };
   client.query = together as typeof client.query;
+  const end: () => Promise<void> = client.end.bind(client);
+  // As pg does it for a client that is not pipelined: an answer may never come, on a socket that fell silent.
+  client.end = (): Promise<void> => {
+    if (unanswered > 0) connection.stream.destroy();
+    return end();
+  };
   return client;
 }
 

@@ -50,6 +50,19 @@ describe('a connection', () => {
     },
   );
 
+  test.each([false, true])(
+    'ends at once though an answer is awaited, which may never come; pipelined: %s',
+    async (pipelined) => {
+      const client = await connect(db.url, { applicationName: 'ends', pipelined });
+      const answer = client.query('select pg_sleep(20)');
+      const failed = expect(answer).rejects.toThrow('terminated');
+      // Sent, and on its way.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await client.end();
+      await failed;
+    },
+  );
+
   test('pipelined: what is asked in one turn goes out in one write, and nothing waits for an answer', async () => {
     const to = new URL(db.url);
     const written: string[] = [];

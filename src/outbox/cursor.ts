@@ -141,7 +141,11 @@ export function advanceWithin(cursor: Cursor, page: PageFacts, lastId: string): 
   return { seen: cursor.seen, target, afterId: lastId, maxId };
 }
 
-/** S' becomes S. Between deltas there is nothing to end: S stays, which reads the same rows as any later S. */
-function endOfDelta(cursor: Cursor): Cursor {
+/**
+ * Where the cursor stands when nothing of its delta is left: S' becomes S. Between deltas there is nothing to end: S stays, which reads the
+ * same rows as any later S.
+ */
+export function endOfDelta(cursor: Cursor): Cursor {
+  if (cursor.target === null) return cursor;
   return { seen: cursor.target ?? cursor.seen, target: null, afterId: '0', maxId: cursor.maxId };
 }

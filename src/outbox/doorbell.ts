@@ -1,7 +1,7 @@
 /**
  * The doorbell: how the relay waits for the next event without costing writers anything while it is awake.
  *
- *     awake ──read was empty──▶ try K, and look ──refused──▶ pause, read again, try again (1 ms … 25 ms)
+ *     awake ──read was empty──▶ try K, and look ──refused──▶ pause (1 ms … 25 ms), try again
  *       ▲                         │          │ granted
  *       │◀──something is there────┘          ▼ nothing is there
  *       └──K released──────────  asleep, until it rings, or the safety poll finds something, or K is lost
@@ -131,23 +131,22 @@ export class Doorbell {
     while (this.#mayWait(until)) {
       // Whatever rings from here on is remembered, or seen by the read that follows.
       this.#called = null;
-      let pauseMs = pauses.poll;
       if (this.#sleeper?.alive === true && this.#listener?.connected === true) {
-        const { granted, more } = await this.#sleeper.tryLock(this.#options.unread());
-        if (granted && !more) {
+        const attempt = await this.#sleeper.tryLock(this.#options.unread());
+        if (attempt?.granted === true && !attempt.more) {
           await this.#sleep(this.#sleeper, until);
           this.#wanted = false;
           return null;
         }
-        if (!granted) this.#counters.refusals += 1;
-        const found = more ? await read() : null;
+        if (attempt?.granted === false) this.#counters.refusals += 1;
+        const found = attempt?.more === true ? await read() : null;
         if (found !== null) return found;
-        pauseMs = pauses.refused;
+        await this.#pause(Math.min(pauses.refused, until - performance.now()));
         pauses.refused = Math.min(pauses.refused * 2, refusedMs.longest);
-      } else {
-        pauses.poll = Math.min(pauses.poll * 2, pollMs.longest);
+        continue;
       }
-      await this.#pause(Math.min(pauseMs, until - performance.now()));
+      await this.#pause(Math.min(pauses.poll, until - performance.now()));
+      pauses.poll = Math.min(pauses.poll * 2, pollMs.longest);
       const found = await read();
       if (found !== null) return found;
     }

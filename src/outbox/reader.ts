@@ -86,8 +86,10 @@ export class OutboxReader<Row extends PageColumns> {
    * Throws what pg throws; the cursor is the caller's, so the same call may simply be made again.
    */
   async read(cursor: Cursor): Promise<Page<Row> | null> {
+    // One connection for all of it: the other one may be in the middle of something by now.
+    const client = this.#isSmall(cursor) ? this.#smallClient : this.#client;
     for (let at = cursor; ;) {
-      const page = await this.#readPage(at);
+      const page = await this.#readPage(client, at);
       this.#lastCount = page.count;
       if (page.count > 0) return page;
       // The end of a delta says nothing about what was committed after it.
@@ -96,12 +98,15 @@ export class OutboxReader<Row extends PageColumns> {
     }
   }
 
-  async #readPage(cursor: Cursor): Promise<Page<Row>> {
-    // A delta that goes on is large; between deltas the last one is the best guess.
-    const wanted = cursor.target === null && this.#lastCount < this.#smallLimit ? this.#smallLimit : this.#limit;
+  /** A delta that goes on is large; between deltas the last one is the best guess. */
+  #isSmall(cursor: Cursor): boolean {
+    return cursor.target === null && this.#lastCount < this.#smallLimit;
+  }
+
+  async #readPage(client: pg.Client, cursor: Cursor): Promise<Page<Row>> {
+    const wanted = this.#isSmall(cursor) ? this.#smallLimit : this.#limit;
     const limit = Math.min(wanted, this.#limit >> this.#halvings);
     const page = pageQuery(cursor, limit);
-    const client = limit <= this.#smallLimit ? this.#smallClient : this.#client;
     const { rows: found } = await client.query<Row>({
       name: page.name,
       text: `${this.#statement(page.text)} limit ${this.#rowLimit + 1}`,

@@ -24,10 +24,10 @@ const deadlineMs = 3_000;
 const reconnectBaseMs = 100;
 const reconnectCapMs = 10_000;
 
-const tryLockSql = `begin isolation level read committed read only; select pg_try_advisory_xact_lock(${doorbellKey}) as granted`;
+const tryLockSql = `begin isolation level read committed read only; select pg_try_advisory_xact_lock(${doorbellKey}) as granted; savepoint look`;
 
-/** Rolled back, which gives the locks on the tables back: the transaction goes on for as long as the relay sleeps. */
-const lookSql = (unread: string): string => `savepoint look; ${unread}; rollback to look; release look`;
+/** Rolled back to where nothing but K was held: the transaction goes on for as long as the relay sleeps, and with it the locks on the tables would. */
+const lookSql = (unread: string): string => `${unread}; rollback to look`;
 
 /** What came of trying K. */
 export interface Attempt {
@@ -85,15 +85,16 @@ export class Sleeper {
 
   /**
    * Begins the transaction, tries K in it, and looks whether anything is unread; one round trip. When K is not granted, or there is
-   * something to read, no transaction is left.
+   * something to read, no transaction is left. Null when the connection failed.
    */
-  async tryLock(unread: string): Promise<Attempt> {
+  async tryLock(unread: string): Promise<Attempt | null> {
     const answer = await this.#run((client) => client.query(`${tryLockSql}; ${lookSql(unread)}`));
-    const [, lock, , look] = (answer ?? []) as unknown as pg.QueryResult[];
+    if (answer === null) return null;
+    const [, lock, , look] = answer as unknown as pg.QueryResult[];
     const granted = (lock?.rows[0] as { granted: boolean } | undefined)?.granted ?? false;
     const more = (look?.rows[0] as { more: boolean } | undefined)?.more ?? false;
     // Sent at once; whatever comes next on this connection comes after it.
-    if (answer !== null && (more || !granted)) void this.release();
+    if (more || !granted) void this.release();
     return { granted, more };
   }
 
@@ -105,7 +106,7 @@ export class Sleeper {
   /** The safety poll, inside the transaction. True when there is something to read, or nobody can tell. */
   async unread(query: string): Promise<boolean> {
     const answer = await this.#run((client) => client.query(lookSql(query)));
-    const [, look] = (answer ?? []) as unknown as pg.QueryResult[];
+    const [look] = (answer ?? []) as unknown as pg.QueryResult[];
     return (look?.rows[0] as { more: boolean } | undefined)?.more ?? true;
   }
 
@@ -127,11 +128,21 @@ export class Sleeper {
       session: { ...outboxSession, idle_in_transaction_session_timeout: idleLimit },
     });
     client.once('end', () => this.#lost(client, 'connection ended'));
-    await client.query(prepareUnread);
-    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-    if (this.#stopping.signal.aborted) return client.end();
-    this.#pid = rows[0]?.pid ?? null;
-    this.#client = client;
+    try {
+      // Waits for whoever holds a lock on the outbox.
+      await withDeadline(client.query(prepareUnread), deadlineMs, 'doorbell');
+      const { rows } = await withDeadline(
+        client.query<{ pid: number }>('select pg_backend_pid() as pid'),
+        deadlineMs,
+        'doorbell',
+      );
+      if (this.#stopping.signal.aborted) return await client.end();
+      this.#pid = rows[0]?.pid ?? null;
+      this.#client = client;
+    } catch (error) {
+      client.end().catch(() => undefined);
+      throw error;
+    }
   }
 
   #lost(client: pg.Client, why: string): void {

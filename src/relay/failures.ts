@@ -15,6 +15,7 @@ const passing: Readonly<Record<string, Blame>> = {
   '08': 'connection', // connection exception
   '0A': 'schema', // feature not supported: a cached plan must not change its result type
   '25': 'connection', // invalid transaction state: read-only after a failover
+  '26': 'connection', // invalid SQL statement name: one that could not be prepared before
   '53': 'connection', // insufficient resources
   '42': 'schema', // no such table or column, no right to it, types that do not go together
   '57': 'connection', // operator intervention

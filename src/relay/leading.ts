@@ -15,6 +15,7 @@ import type { Config } from '../config.js';
 import { BelfryError, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
+import { endOfDelta } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { Doorbell } from '../outbox/doorbell.js';
 import { OutboxReader, pageRows, withoutLast } from '../outbox/reader.js';
@@ -32,7 +33,7 @@ import { PageWork, withRetries } from './page-work.js';
 import { PrivacyLoader } from './privacy-facts.js';
 import { Reading } from './reading.js';
 import type { PreparedPage } from './reading.js';
-import { resolveSql } from './resolve.js';
+import { resolvesByKey, resolveSql } from './resolve.js';
 import { eventsOf } from './resolved.js';
 import type { PageEvent, ResolvedRow } from './resolved.js';
 import type { BatchTraces } from './traces.js';
@@ -67,6 +68,8 @@ interface Parts {
   readonly connections: BatchConnections;
   /** Reads and resolves a page. */
   readonly statement: (pageSelect: string) => string;
+  /** Whether that looks at the application's tables by unique keys alone. */
+  readonly byKey: boolean;
   /** Names of the mapped sources. */
   readonly sources: ReadonlySet<string>;
   /** Null where later events of a dead letter's key need not wait. */
@@ -124,8 +127,9 @@ export class Leading {
     this.cursor = term.cursor;
     const { processor, connections, deadKeys, fanOut, statement } = parts;
     const pages = new OutboxReader<ResolvedRow>({
-      ...{ client: options.reader, smallClient: options.writer },
-      ...{ statement, limit: pageSize },
+      ...{ client: options.reader, statement, limit: pageSize },
+      // Whose session knows no joins but those by an index.
+      ...(parts.byKey ? { smallClient: options.writer } : {}),
     });
     this.reading = new Reading(pages, (rows, ahead) =>
       processor.prepare(connections, eventsOf(rows, parts.sources), ahead),
@@ -156,6 +160,7 @@ export class Leading {
         aheadPlans: new WriterPlans(ahead),
       },
       statement: resolveSql(sources, types),
+      byKey: resolvesByKey(sources, types),
       sources: new Set(sources.map(({ name }) => name)),
       deadKeys: await DeadKeys.open(facts, config, sources),
       fanOut: new FanOut({ processor, reader: options.wide, sources: config.sources, types }),
@@ -303,7 +308,10 @@ export class Leading {
 
   private async read(): Promise<PreparedPage | null> {
     try {
-      return await this.reading.next(this.cursor);
+      const prepared = await this.reading.next(this.cursor);
+      // A delta that ended with its page: to the look before a sleep it would be unread for ever.
+      if (prepared === null) this.cursor = endOfDelta(this.cursor);
+      return prepared;
     } catch (error) {
       if (blame(error) !== 'event') throw error;
       await this.readCarefully(error);
@@ -316,9 +324,9 @@ export class Leading {
     return await this.options.doorbell.wait(() => this.read(), Math.min(untilDue, choresEveryMs));
   }
 
-  private async process(prepared: PreparedPage): Promise<void> {
+  private async process(prepared: PreparedPage, ahead = true): Promise<void> {
     this.changes += 1;
-    await this.work.process(prepared);
+    await this.work.process(prepared, ahead);
     this.cursor = prepared.page.next;
   }
 
@@ -334,7 +342,7 @@ export class Leading {
       try {
         const single = await this.reading.page(singles, this.cursor);
         if (single === null) return;
-        await this.process(single);
+        await this.process(single, false);
       } catch (error) {
         if (blame(error) !== 'event') throw error;
         const next = await nextUnread(reader, this.cursor);

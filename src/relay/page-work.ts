@@ -46,13 +46,13 @@ export interface PageWorkOptions {
 export class PageWork {
   constructor(private readonly work: PageWorkOptions) {}
 
-  /** Throws only what no event is to blame for. */
-  async process({ page, preparation, readAtMs }: PreparedPage): Promise<void> {
+  /** `ahead`: what follows is read meanwhile. Throws only what no event is to blame for. */
+  async process({ page, preparation, readAtMs }: PreparedPage, ahead = true): Promise<void> {
     const { events } = preparation;
     const started = performance.now();
     const outcomes: BatchOutcome[] = [];
     await processPage(
-      this.segmentWork(outcomes, preparation, page),
+      this.segmentWork(outcomes, preparation, ahead ? page : null),
       events,
       (id) => advanceWithin(page.cursor, page, id),
       page.next,
@@ -84,7 +84,7 @@ export class PageWork {
     );
   }
 
-  private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow>): SegmentWork {
+  private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow> | null): SegmentWork {
     const { options, term, processor, connections, deadKeys, stored, sent, failed } = this.work;
     const { metrics, log } = options;
     return {
@@ -92,20 +92,22 @@ export class PageWork {
         const parted = (await deadKeys?.part(events)) ?? null;
         const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
         let prepared = waits === null && events.length === whole.events.length ? whole : null;
-        const onSent = events.length === whole.events.length ? () => sent(page) : undefined;
-        const outcome = await withRetries(() => {
+        const onSent = page !== null && events.length === whole.events.length ? () => sent(page) : undefined;
+        const outcome = await withRetries(async () => {
           const preparation = prepared ?? processor.prepare(connections, parted?.go ?? events);
           prepared = null;
-          return processor.process(
-            connections,
-            term,
-            waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
-            cursor,
-            onSent,
-          );
-        }).catch((error: unknown) => {
-          failed();
-          throw error;
+          try {
+            return await processor.process(
+              connections,
+              term,
+              waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
+              cursor,
+              onSent,
+            );
+          } catch (error) {
+            failed();
+            throw error;
+          }
         });
         parted?.stored();
         if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');

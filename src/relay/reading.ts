@@ -22,8 +22,15 @@ export interface PreparedPage {
 /** Live traffic counts as going on for so long after the last event. */
 const busyMs = 1_000;
 
+/** What was read behind the storing of a batch, and waited longer than this for something else than that, is read again. */
+const mostAgeMs = 1_000;
+
 export class Reading {
-  private ahead: { readonly cursor: Cursor; readonly page: Promise<PreparedPage | null> } | null = null;
+  private ahead: {
+    readonly cursor: Cursor;
+    readonly beside: boolean;
+    readonly page: Promise<PreparedPage | null>;
+  } | null = null;
   private readAtMs = -Infinity;
 
   constructor(
@@ -43,7 +50,10 @@ export class Reading {
   async next(cursor: Cursor): Promise<PreparedPage | null> {
     const { ahead } = this;
     this.ahead = null;
-    return await (ahead?.cursor === cursor ? ahead.page : this.page(this.pages, cursor));
+    const prepared = await (ahead?.cursor === cursor ? ahead.page : this.page(this.pages, cursor));
+    // Something else was done meanwhile: who is gone by now is not known to what was asked before.
+    const stale = prepared !== null && ahead?.beside === false && nowMs() - prepared.readAtMs > mostAgeMs;
+    return stale ? await this.page(this.pages, cursor) : prepared;
   }
 
   /** A page by another reader; null when nothing is unread. */
@@ -63,7 +73,7 @@ export class Reading {
     const page = this.page(this.pages, cursor, beside);
     // Looked at by `next`; a failure in between is not unhandled.
     page.catch(() => undefined);
-    this.ahead = { cursor, page };
+    this.ahead = { cursor, beside, page };
   }
 
   /** Drops what was read ahead: what it was read with has changed. */

@@ -34,6 +34,19 @@ ${body}
 order by r.id`;
 }
 
+/**
+ * Whether the statement looks at the application's tables by unique keys alone, so that it may be planned as if there were no other way: with
+ * SQL of the config, or a table without an index, another way may be the only good one.
+ */
+export function resolvesByKey(sources: readonly Source[], types: ColumnTypes): boolean {
+  const byKey = (hops: readonly PathHop[]): boolean => hops.every(({ table, match }) => types.isUnique(table, [match]));
+  return sources.every(({ table, key, actor, recipient }) => {
+    if (!types.isUnique(table, key)) return false;
+    if (actor?.kind === 'path' && !byKey(actor.hops)) return false;
+    return recipient === null || recipient.kind === 'column' || (recipient.kind !== 'query' && byKey(recipient.hops));
+  });
+}
+
 function sourceBranch(source: Source, types: ColumnTypes): string {
   const name = quoteLiteral(source.name);
   const joins: string[] = [];

@@ -1,6 +1,8 @@
 /** A network that goes silent without closing anything: the relay notices, lets go, and goes on when it is back. */
 
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { startApp } from '../../src/app.js';
 import type { App } from '../../src/app.js';
 import { installCapture } from '../../src/capture/install.js';
@@ -52,4 +54,45 @@ it('a database that falls silent in the middle costs time, and nothing else', { 
     'select count(*)::text as n from belfry.notification_event where removed_at is null',
   );
   expect(rows).toEqual([{ n: '2' }]);
+  expect((await database.pool.query('select error from belfry.dead_event')).rows).toEqual([]);
+});
+
+it('connections that stay silent for good are let go with the lease', { timeout: 90_000 }, async () => {
+  const other = await createTestDatabase({ prepare: socialSql });
+  onTestFinished(() => other.drop());
+  const links: { silent: boolean; readonly near: Socket; readonly far: Socket }[] = [];
+  let silent = false;
+  const server = createServer((near) => {
+    const far = connect(Number(new URL(other.url).port), '127.0.0.1');
+    const link = { silent, near, far };
+    links.push(link);
+    near.on('data', (data) => (link.silent ? false : far.write(data)));
+    far.on('data', (data) => (link.silent ? false : near.write(data)));
+    for (const socket of [near, far]) socket.on('error', () => undefined);
+    near.on('close', () => (link.silent ? undefined : far.destroy()));
+    far.on('close', () => (link.silent ? undefined : near.destroy()));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const text = socialConfig(withPort(other.url, (server.address() as AddressInfo).port));
+  const config = parseConfig(text, {}, { path: 'test.yaml' });
+  await installCapture(await other.client(), config);
+  const relay = await startApp(config, { role: 'relay', log: createLogger({ level: 'fatal', name: 'test' }) });
+  onTestFinished(async () => {
+    for (const { near, far } of links) for (const socket of [near, far]) socket.destroy();
+    server.close();
+    await relay.stop();
+  });
+  const [ada = '', bo = '', cleo = ''] = await addUsers(other.pool, 'Ada', 'Bo', 'Cleo');
+  const post = await addPost(other.pool, ada);
+  const unreadThere = async () =>
+    (await other.pool.query<{ events: string }>('select events from belfry.lag')).rows[0]?.events;
+  await like(other.pool, bo, post);
+  await expect.poll(unreadThere, { timeout: 20_000 }).toBe('0');
+  silent = true;
+  for (const link of links) link.silent = true;
+  await like(other.pool, cleo, post);
+  // Longer than the lease; what is connected anew is heard.
+  await new Promise((resolve) => setTimeout(resolve, 10_000));
+  silent = false;
+  await expect.poll(unreadThere, { timeout: 45_000 }).toBe('0');
 });

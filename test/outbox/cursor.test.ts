@@ -7,6 +7,7 @@ import {
   advanceWithin,
   type Cursor,
   pageQuery,
+  endOfDelta,
   parseSnapshot,
   prepareUnread,
   unreadQuery,
@@ -16,7 +17,7 @@ import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
 import { connect } from '../../src/postgres.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
-import { Collector, insertEvent, seeded, testStatement } from './rig.js';
+import { Collector, insertEvent, seeded, testStatement, type TestRow } from './rig.js';
 
 describe('pure', () => {
   test('a snapshot is read as Postgres writes it', () => {
@@ -227,6 +228,24 @@ describe('on Postgres', () => {
     await heir.drain();
     expect([...small.numbers, ...heir.numbers]).toEqual(['1', '2', '3', '4', 'late']);
     await Promise.all([small.client.end(), heir.client.end()]);
+  });
+
+  test('a delta is read to its end over the connection on which that began', async () => {
+    const small = await database.client();
+    const reader = new OutboxReader<TestRow>({
+      ...{ client: collector.client, smallClient: small, statement: testStatement },
+      ...{ limit: 4, smallLimit: 2 },
+    });
+    for (let n = 1; n <= 4; n++) await insertEvent(a, n);
+    const first = await reader.read(collector.cursor);
+    const second = await reader.read(first!.next);
+    expect([first?.count, second?.count]).toEqual([2, 2]);
+    // In the middle of something that went wrong.
+    await small.query('begin');
+    await expect(small.query('select 1 / 0')).rejects.toThrow('division by zero');
+    expect(await reader.read(second!.next)).toBeNull();
+    await small.query('rollback');
+    expect(await reader.read(endOfDelta(second!.next))).toBeNull();
   });
 
   test('whether anything is unread, without reading it', async () => {

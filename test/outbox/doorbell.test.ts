@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Doorbell } from '../../src/outbox/doorbell.js';
-import { doorbellKey } from '../../src/outbox/sleeper.js';
+import { doorbellKey, Sleeper } from '../../src/outbox/sleeper.js';
 import { startScript } from '../support/program.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { interleave } from './interleave.js';
@@ -241,6 +241,28 @@ describe('awake', () => {
 });
 
 describe('what can die', () => {
+  test('a sleeper that cannot look leaves no connection behind', async () => {
+    const log = testLog();
+    const sleeper = new Sleeper({ url: database.url, log, onLost: () => undefined });
+    await sleeper.start();
+    const { pid } = sleeper;
+    await database.pool.query('alter table belfry.outbox rename to gone');
+    await database.pool.query('select pg_terminate_backend($1)', [pid]);
+    await expect
+      .poll(() => log.lines.filter((line) => line.includes('could not be replaced yet')).length, { timeout: 20_000 })
+      .toBeGreaterThan(3);
+    const connections = async () =>
+      (
+        await database.pool.query(
+          `select from pg_stat_activity where application_name = 'belfry doorbell' and datname = current_database()`,
+        )
+      ).rowCount;
+    expect(await connections()).toBeLessThan(2);
+    await sleeper.stop();
+    await expect.poll(connections).toBe(0);
+    await database.pool.query('alter table belfry.gone rename to outbox');
+  });
+
   test('the listener: events are polled meanwhile, then the bell is back', async () => {
     const { collector, doorbell, asleep } = await newRelay();
     await asleep();

@@ -1,7 +1,7 @@
 /** What the tests of the outbox have in common: a writer that writes as the triggers do, and a relay that only reads. */
 import type pg from 'pg';
 import type { Cursor } from '../../src/outbox/cursor.js';
-import { unreadQuery } from '../../src/outbox/cursor.js';
+import { endOfDelta, unreadQuery } from '../../src/outbox/cursor.js';
 import { Doorbell } from '../../src/outbox/doorbell.js';
 import { OutboxReader, type PageColumns } from '../../src/outbox/reader.js';
 import { connect } from '../../src/postgres.js';
@@ -79,7 +79,10 @@ export class Collector {
   readonly readPage = async (): Promise<readonly TestRow[] | null> => {
     this.reads += 1;
     const page = await this.reader.read(this.cursor);
-    if (page === null) return null;
+    if (page === null) {
+      this.cursor = endOfDelta(this.cursor);
+      return null;
+    }
     this.cursor = page.next;
     this.rows.push(...page.rows);
     for (const waiter of this.#waiters) waiter();
