@@ -6,7 +6,7 @@
  *
  * What must hold: the cursor only moves in the transaction that stores the batch; events are processed in the order of
  * the read; one page is read ahead, nothing more than that. In a backlog it is read beside the batch before it; else it is asked for together
- * with the storing of that, over the same connection, and so read right after it.
+ * with the storing of that, and read right after it where the writer's connection may read it (resolve.ts, resolvesByKey).
  */
 
 import type pg from 'pg';

@@ -38,7 +38,7 @@ afterAll(async () => {
 const unread = async (): Promise<string | undefined> =>
   (await database.pool.query<{ events: string }>('select events from belfry.lag')).rows[0]?.events;
 
-it('a database that falls silent in the middle costs time, and nothing else', { timeout: 60_000 }, async () => {
+it('a database that falls silent in the middle costs time, and nothing else', { timeout: 110_000 }, async () => {
   const [ada = '', bo = '', cleo = ''] = people;
   const post = await addPost(database.pool, ada);
   await like(database.pool, bo, post);
@@ -50,10 +50,10 @@ it('a database that falls silent in the middle costs time, and nothing else', { 
   proxy.reset();
   proxy.resume();
   await expect.poll(unread, { timeout: 30_000 }).toBe('0');
-  const { rows } = await database.pool.query<{ n: string }>(
-    'select count(*)::text as n from belfry.notification_event where removed_at is null',
-  );
-  expect(rows).toEqual([{ n: '2' }]);
+  // A connection that makes days may have fallen silent with its locks: then the second like was not captured, and is made good.
+  const told = async () =>
+    (await database.pool.query('select from belfry.notification_event where removed_at is null')).rowCount;
+  await expect.poll(told, { timeout: 45_000 }).toBe(2);
   expect((await database.pool.query('select error from belfry.dead_event')).rows).toEqual([]);
 });
 
