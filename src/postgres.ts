@@ -142,6 +142,17 @@ function inOneWrite(client: pg.Client): pg.Client {
   return client;
 }
 
+/** How long the goodbye of a connection may take. */
+const goodbyeMs = 1_000;
+
+/** Says goodbye, and lets go of the socket where nobody answers: one that fell silent would be waited for until TCP gives it up. Never throws. */
+export async function letGo(client: pg.Client): Promise<void> {
+  const { connection } = client as unknown as { readonly connection: { readonly stream: Writable } };
+  const timer = setTimeout(() => connection.stream.destroy(), goodbyeMs);
+  await client.end().catch(() => undefined);
+  clearTimeout(timer);
+}
+
 /** What all connections of Belfry are made with; for a library that makes its own client. */
 export function clientConfig(url: string, options: ConnectOptions): pg.ClientConfig {
   const settings = Object.entries({ ...defaultSession, ...options.session });

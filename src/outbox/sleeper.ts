@@ -11,7 +11,7 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { connect } from '../postgres.js';
+import { connect, letGo } from '../postgres.js';
 import { outboxSession, prepareUnread } from './cursor.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 
@@ -79,7 +79,7 @@ export class Sleeper {
     this.#stopping.abort();
     const client = this.#client;
     this.#client = null;
-    await client?.end();
+    if (client !== null) await letGo(client);
     await this.#replacing;
   }
 
@@ -136,7 +136,7 @@ export class Sleeper {
         deadlineMs,
         'doorbell',
       );
-      if (this.#stopping.signal.aborted) return await client.end();
+      if (this.#stopping.signal.aborted) return await letGo(client);
       this.#pid = rows[0]?.pid ?? null;
       this.#client = client;
     } catch (error) {

@@ -21,7 +21,7 @@ import { Lease } from '../outbox/lease.js';
 import type { Leadership } from '../outbox/lease.js';
 import { OutboxReader } from '../outbox/reader.js';
 import { settlePast } from '../outbox/restore.js';
-import { assertSuitable, connect, createPool, inTurn, serverInfo } from '../postgres.js';
+import { assertSuitable, connect, createPool, inTurn, letGo, serverInfo } from '../postgres.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { adaptToPooler } from '../schema/session.js';
 import { Chores } from './chores.js';
@@ -43,6 +43,9 @@ export interface RelayOptions {
   readonly metrics: RelayMetrics;
   readonly observer?: RelayObserver;
 }
+
+/** How long what runs beside a leader may take to end with its term. */
+const othersMs = 8_000;
 
 /** Pause before a term that ended in an error is tried again: full jitter from the first to the last. */
 const retryMs = { first: 200, longest: 10_000 };
@@ -236,7 +239,11 @@ export class Relay {
       observer.leader?.(false, leadership.term);
       term.abort();
       await kept;
-      await Promise.all([replays.stop(), retention.stop(), chores?.settled(), traces?.stop()]);
+      // They have connections of their own, and one that fell silent may keep them for ever: what they would write is fenced, or harms nobody.
+      const over = new AbortController();
+      const settled = [chores?.settled() ?? Promise.resolve(), traces?.stop() ?? Promise.resolve()];
+      const ended = Promise.allSettled([replays.stop(), retention.stop(), ...settled]).then(() => over.abort());
+      await Promise.race([ended, pause(othersMs, over.signal)]);
       await this.lease
         .resign()
         .catch((error: unknown) => log.warn({ error: messageOf(error) }, 'could not give the lease back'));
@@ -273,7 +280,7 @@ export class Relay {
         pids,
       };
     } catch (error) {
-      await Promise.all(opened.map(end));
+      await Promise.all(opened.map(letGo));
       throw error;
     }
   }
@@ -283,7 +290,7 @@ export class Relay {
     this.connections = null;
     if (connections === null) return;
     const { reader, facts, wide, writer, ahead } = connections;
-    await Promise.all([reader, facts, wide, writer, ahead].map(end));
+    await Promise.all([reader, facts, wide, writer, ahead].map(letGo));
   }
 
   private async close(): Promise<void> {
@@ -310,8 +317,3 @@ function hostOf(leading: Leading): ReplayHost {
 
 /** Before a cursor is known everything counts as unread. */
 const noCursor = { seen: '1:1:', target: null, afterId: '0', maxId: '0' } as const;
-
-/** A connection that died cannot say goodbye. */
-async function end(client: pg.Client): Promise<void> {
-  await client.end().catch(() => undefined);
-}
