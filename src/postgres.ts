@@ -9,9 +9,9 @@
  * - bigint and xid8 stay text, as pg gives them.
  */
 import { readFileSync } from 'node:fs';
-import type { Writable } from 'node:stream';
 import pg from 'pg';
 import { BelfryError, messageOf, sqlState } from './errors.js';
+import { inOneWrite, inTurn } from './sending.js';
 import { OptionalTlsSocket, type ClientCertificate, type Optional } from './tls.js';
 
 /** Named settings of a session, in the units of Postgres (a number alone is milliseconds or seconds as documented there). */
@@ -91,66 +91,6 @@ export async function connect(url: string, options: ClientOptions): Promise<pg.C
   } catch (error) {
     throw explainConnectionError(error, url);
   }
-}
-
-/**
- * Several parts may share a connection, so its statements wait for each other here: pg's own queue warns on stderr of its end
- * (pg 9) as soon as two of them wait. Promises alone: nobody here passes a callback.
- */
-export function inTurn(client: pg.Client): pg.Client {
-  const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>;
-  let last: Promise<unknown> = Promise.resolve();
-  const queued = (...args: unknown[]): Promise<unknown> => {
-    const answer = last.then(() => query(...args));
-    last = answer.catch(() => undefined);
-    return answer;
-  };
-  client.query = queued as typeof client.query;
-  return client;
-}
-
-/** A write costs some 50 us of CPU, most of it for waking the server's process: what is asked in one turn goes out with one. */
-function inOneWrite(client: pg.Client): pg.Client {
-  const { connection } = client as unknown as { readonly connection: { readonly stream: Writable } };
-  const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>;
-  let corked = false;
-  let unanswered = 0;
-  const together = (...args: unknown[]): Promise<unknown> => {
-    if (!corked) {
-      const { stream } = connection;
-      corked = true;
-      stream.cork();
-      // After the promises that are settled already: what follows from them belongs to the turn.
-      process.nextTick(() => {
-        corked = false;
-        stream.uncork();
-      });
-    }
-    const answer = query(...args);
-    const answered = (): void => void (unanswered -= 1);
-    unanswered += 1;
-    answer.then(answered, answered);
-    return answer;
-  };
-  client.query = together as typeof client.query;
-  const end: () => Promise<void> = client.end.bind(client);
-  // As pg does it for a client that is not pipelined: an answer may never come, on a socket that fell silent.
-  client.end = (): Promise<void> => {
-    if (unanswered > 0) connection.stream.destroy();
-    return end();
-  };
-  return client;
-}
-
-/** How long the goodbye of a connection may take. */
-const goodbyeMs = 1_000;
-
-/** Says goodbye, and lets go of the socket where nobody answers: one that fell silent would be waited for until TCP gives it up. Never throws. */
-export async function letGo(client: pg.Client): Promise<void> {
-  const { connection } = client as unknown as { readonly connection: { readonly stream: Writable } };
-  const timer = setTimeout(() => connection.stream.destroy(), goodbyeMs);
-  await client.end().catch(() => undefined);
-  clearTimeout(timer);
 }
 
 /** What all connections of Belfry are made with; for a library that makes its own client. */

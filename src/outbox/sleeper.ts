@@ -11,7 +11,8 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { connect, letGo } from '../postgres.js';
+import { connect } from '../postgres.js';
+import { letGo } from '../sending.js';
 import { outboxSession, prepareUnread } from './cursor.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 
