@@ -119,7 +119,7 @@ export const prepareUnread = `prepare belfry_unread(xid8, xid8[]) as
   select (select xid from belfry.outbox where xid >= $1 order by xid limit 1) is not null
       or exists (select from belfry.outbox where xid = any($2)) as more`;
 
-/** One row, `more`. */
+/** One row, `more`: see prepareUnread. A delta that is not known to be at its end counts as unread. */
 export function unreadQuery(cursor: Cursor): string {
   if (cursor.target !== null) return 'select true as more';
   const { xmax, xip } = parseSnapshot(cursor.seen);
@@ -147,5 +147,5 @@ export function advanceWithin(cursor: Cursor, page: PageFacts, lastId: string): 
  */
 export function endOfDelta(cursor: Cursor): Cursor {
   if (cursor.target === null) return cursor;
-  return { seen: cursor.target ?? cursor.seen, target: null, afterId: '0', maxId: cursor.maxId };
+  return { seen: cursor.target, target: null, afterId: '0', maxId: cursor.maxId };
 }

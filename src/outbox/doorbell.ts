@@ -26,7 +26,7 @@ export interface DoorbellOptions {
   readonly mode: 'notify' | 'poll';
   /** A direct connection's URL (database.listenUrl, else database.url); unused in mode `poll`. */
   readonly url: string;
-  /** The cheap question whether anything lies past the cursor now (`unreadQuery`); asked once a second while asleep. */
+  /** The cheap question whether anything lies past the cursor now (`unreadQuery`); asked with every try of K, and once a second while asleep. */
   readonly unread: () => string;
   readonly log: Pick<Logger, 'info' | 'warn'>;
   readonly observer?: Pick<RelayObserver, 'doorbell'>;
@@ -129,7 +129,7 @@ export class Doorbell {
     const until = performance.now() + maxMs;
     const pauses = { refused: refusedMs.first as number, poll: pollMs.first as number };
     while (this.#mayWait(until)) {
-      // Whatever rings from here on is remembered, or seen by the read that follows.
+      // Whatever rings from here on is remembered, or seen by the look or read that follows.
       this.#called = null;
       if (this.#sleeper?.alive === true && this.#listener?.connected === true) {
         const attempt = await this.#sleeper.tryLock(this.#options.unread());

@@ -198,9 +198,7 @@ export class Leading {
       if (prepared === null) {
         const turn = this.turns.shift();
         if (turn !== undefined) await turn.take();
-        else if (!this.parts.fanOut.pending) {
-          prepared = await this.waitForPage();
-        }
+        else if (!this.parts.fanOut.pending) prepared = await this.waitForPage();
       }
       // Paused while it waited: what was read is left unread, since only storing moves the cursor.
       if (this.term.paused()) continue;

@@ -245,6 +245,8 @@ export class Relay {
       const settled = [chores?.settled() ?? Promise.resolve(), traces?.stop() ?? Promise.resolve()];
       const ended = Promise.allSettled([replays.stop(), retention.stop(), ...settled]).then(() => over.abort());
       await Promise.race([ended, pause(othersMs, over.signal)]);
+      if (!over.signal.aborted)
+        log.warn('retention or a replay of the term that is over waits for an answer: left behind');
       await this.lease
         .resign()
         .catch((error: unknown) => log.warn({ error: messageOf(error) }, 'could not give the lease back'));
