@@ -174,7 +174,7 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
     }
     case 'query':
       joins.push(
-        `left join lateral (select ${personId('q::text', null, types)} as user_id from (${querySql(source, recipient.sql, types)}\n) q(q) ${limit}) recipient on p.new is not null`,
+        `left join lateral (select ${personId('q::text', null, types)} as user_id from ${querySql(source, recipient.sql, types)} ${limit}) recipient on p.new is not null`,
       );
       return 'recipient.user_id';
     case 'list':
@@ -214,8 +214,12 @@ function valuesSql(recipient: Plural, row: string, type: string | null): string 
     where jsonb_typeof(v.v) in ('string', 'number') limit ${String(maxListed)}`;
 }
 
+/** The people of a query, as `q`. Its own aliases may be any; only Belfry's begin with belfry_. */
 function querySql(source: Source, sql: string, types: ColumnTypes): string {
-  return replaceParameters(sql, (column) => parameter('p.new', column, types(source.table, column) ?? 'text'));
+  const bound = replaceParameters(sql, (column) =>
+    parameter('belfry_row.new', column, types(source.table, column) ?? 'text'),
+  );
+  return `(select p.new) belfry_row(new) cross join lateral (${bound}\n) q(q)`;
 }
 
 /** All recipients (`user_id`) of a row given as $1, its mapped columns as JSON; null for a source without. */
@@ -224,7 +228,7 @@ export function recipientsSql(source: Source, types: ColumnTypes): string | null
   const page = '(select $1::jsonb as new) p';
   if (recipient === null) return null;
   if (recipient.kind === 'query')
-    return `select ${personId('q::text', null, types)} as user_id from ${page} cross join lateral (${querySql(source, recipient.sql, types)}\n) q(q)`;
+    return `select ${personId('q::text', null, types)} as user_id from ${page} cross join lateral ${querySql(source, recipient.sql, types)}`;
   const joins: string[] = [];
   const value = recipientSql(source, types, joins, '');
   return `select ${value} as user_id from ${page} ${joins.join(' ')}`;

@@ -66,7 +66,8 @@ const sources = `
     table: photos
     key: [id]
     actor: by_id
-    recipient: { query: "select a.id from accounts a where a.id = any(:tagged) and ':tagged' <> ''" }
+    # Its alias is one that Belfry's own statement has.
+    recipient: { query: "select p.id from accounts p where p.id = any(:tagged) and ':tagged' <> ''" }
   - name: mention
     type: mention
     table: notes
@@ -228,7 +229,7 @@ it('SQL may end in a comment wherever it stands', async () => {
     key: [id]
     actor: by_id
     object: { kind: topic, id: topic }
-    recipient: { query: "select id from users where id <= 9 and id <> :by_id -- the first" }
+    recipient: { query: "select p.id from users p where p.id <= 9 and p.id <> :by_id -- the first" }
     visible: "select 1 from users where id = :user and id <> 8 and :object_id > 0 -- nearly all"
     when: "not draft -- published"
     channels: ['topic:{topic}']
