@@ -39,9 +39,9 @@ export class BelfryError extends Error {
   }
 }
 
-/** The SQLSTATE of an error raised by Postgres, or undefined for any other error. */
+/** The SQLSTATE of an error raised by Postgres, or undefined for any other error: EPIPE, of a socket, has five letters too. */
 export function sqlState(error: unknown): string | undefined {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  if (typeof error !== 'object' || error === null || !('code' in error) || 'syscall' in error) return undefined;
   const { code } = error;
   return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }

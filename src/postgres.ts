@@ -87,10 +87,23 @@ export async function connect(url: string, options: ClientOptions): Promise<pg.C
     const client = new pg.Client(config);
     client.on('error', ignore);
     await client.connect();
+    await endTransactionTimeout(client);
     return pipelined ? inOneWrite(client) : inTurn(client);
   } catch (error) {
     throw explainConnectionError(error, url);
   }
+}
+
+/**
+ * A setting of the application's as well, for Postgres 17 and later; the others would refuse it in the startup packet. A pooler, which is known by the
+ * pid that it invents, would keep it for somebody else.
+ */
+async function endTransactionTimeout(client: pg.Client): Promise<void> {
+  const { processID } = client as unknown as { readonly processID: number | null };
+  await client.query(
+    `select set_config('transaction_timeout', '0', false)
+      where current_setting('transaction_timeout', true) <> '0' and pg_backend_pid() = ${String(processID ?? 0)}`,
+  );
 }
 
 /** What all connections of Belfry are made with; for a library that makes its own client. */

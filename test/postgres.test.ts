@@ -1,7 +1,7 @@
 /** Connections: settings, names, and errors that say what to do next. */
 import { connect as connectTo, createServer, type AddressInfo, type Server } from 'node:net';
 import type { Writable } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { BelfryError } from '../src/errors.js';
 import {
   assertSuitable,
@@ -13,6 +13,7 @@ import {
   quoteLiteral,
   serverInfo,
 } from '../src/postgres.js';
+import { letGo } from '../src/sending.js';
 import {
   asksForPasswords,
   createTestDatabase,
@@ -62,6 +63,19 @@ describe('a connection', () => {
       await failed;
     },
   );
+
+  test.each([false, true])('is let go where the network fell silent; pipelined: %s', async (pipelined) => {
+    const proxy = await startProxy({ host: new URL(db.url).hostname, port: Number(new URL(db.url).port) });
+    onTestFinished(() => proxy.close());
+    const client = await connect(withPort(db.url, proxy.port), { applicationName: 'silent', pipelined });
+    proxy.pause();
+    const { stream } = (client as unknown as { connection: { stream: Writable } }).connection;
+    const began = performance.now();
+    await letGo(client);
+    expect(stream.destroyed).toBe(true);
+    // A second; TCP would take minutes.
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
 
   test('pipelined: what is asked in one turn goes out in one write, and nothing waits for an answer', async () => {
     const to = new URL(db.url);

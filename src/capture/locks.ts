@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { BelfryError, sqlState } from '../errors.js';
 import type { TableName } from '../postgres.js';
+import { inTransaction } from '../transaction.js';
 import { qualified } from './names.js';
 import { TABLE_LOCK_TIMEOUT } from './plan.js';
 
@@ -72,15 +73,9 @@ export async function runWithTableLock(
 
 /** Runs the statements in one transaction. */
 export async function runInTransaction(client: pg.ClientBase, statements: readonly string[]): Promise<void> {
-  try {
-    await client.query('begin');
+  await inTransaction(client, async () => {
     for (const sql of statements) await client.query(sql);
-    await client.query('commit');
-  } catch (error) {
-    // A broken connection can't roll back, and need not.
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  }
+  });
 }
 
 async function tryOnce(client: pg.ClientBase, statements: readonly string[]): Promise<unknown> {

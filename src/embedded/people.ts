@@ -5,6 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { inTransaction } from '../transaction.js';
 
 export interface Person {
   readonly id: string;
@@ -43,8 +44,7 @@ const crowdSize = givenNames.length * familyNames.length;
 
 /** Makes tables and people where there are none yet, and says who is there. */
 export async function settlePeople(client: pg.ClientBase): Promise<People> {
-  await client.query('begin');
-  try {
+  await inTransaction(client, async () => {
     // Two demos on one data directory cannot run, but two that start may get this far.
     await client.query(`select pg_advisory_xact_lock(hashtext('belfry demo'))`);
     const { rows } = await client.query<{ there: boolean }>(`select to_regclass('public.users') is not null as there`);
@@ -58,11 +58,7 @@ export async function settlePeople(client: pg.ClientBase): Promise<People> {
         end $$;
         grant select, insert, update, delete on all tables in schema public to ${backendRole};`);
     }
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback');
-    throw error;
-  }
+  });
   return readPeople(client);
 }
 

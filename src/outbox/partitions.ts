@@ -20,6 +20,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { sqlState } from '../errors.js';
+import { inTransaction } from '../transaction.js';
 import { unreadSql } from './cursor.js';
 
 export interface PartitionsReport {
@@ -247,13 +248,9 @@ export async function excludedDays(client: pg.ClientBase): Promise<string[]> {
 /** Runs the work in a transaction with the lock timeout; tries again when a lock was not to be had. */
 async function retried<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T | 'busy'> {
   for (let attempt = 1; ; attempt += 1) {
-    await client.query(`begin; set local lock_timeout = '${lockTimeoutMs}ms'`);
     try {
-      const result = await work();
-      await client.query('commit');
-      return result;
+      return await inTransaction(client, work, `begin; set local lock_timeout = '${lockTimeoutMs}ms'`);
     } catch (error) {
-      await client.query('rollback').catch(() => undefined);
       // 55P03: not in time; 40P01: deadlock; 23514: a row of that day came between the look and the lock.
       if (!['55P03', '40P01', '23514'].includes(sqlState(error) ?? '')) throw error;
       if (attempt === attempts) return 'busy';

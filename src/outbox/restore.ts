@@ -16,6 +16,7 @@ import { BelfryError } from '../errors.js';
 import { parseSnapshot, type Cursor } from './cursor.js';
 import { fence, type Leadership } from './lease.js';
 import { assertSuitable, serverInfo } from '../postgres.js';
+import { inTransaction } from '../transaction.js';
 
 /** What tells one life of a database from another. */
 export interface Identity {
@@ -50,8 +51,7 @@ export async function settlePast(
   const now = await currentIdentity(client);
   const past = judgePast(leadership, now);
   if (past === 'same') return { past, cursor: leadership.cursor, epoch: leadership.epoch };
-  await client.query('begin isolation level read committed');
-  try {
+  const work = async (): Promise<{ past: Past; cursor: Cursor; epoch: string }> => {
     const cursor = past === 'restored' ? await rewriteXids(client, leadership.cursor) : leadership.cursor;
     const { rows } = await client.query<{ epoch: string }>(
       `update belfry.relay
@@ -62,12 +62,9 @@ export async function settlePast(
     );
     const row = rows[0];
     if (row === undefined) throw new BelfryError('lease_lost', 'Another relay leads now.', { retry: true });
-    await client.query('commit');
     return { past, cursor, epoch: row.epoch };
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  }
+  };
+  return await inTransaction(client, work, 'begin isolation level read committed');
 }
 
 /** What became of the database since the last leader. */

@@ -8,6 +8,7 @@
 
 import type pg from 'pg';
 import { BelfryError } from '../errors.js';
+import { inTransaction } from '../transaction.js';
 import { readPast } from './restore.js';
 
 export interface Skip {
@@ -50,16 +51,12 @@ const firstKept = `select min(o.id) as id from belfry.relay r join belfry.outbox
  * delta that can't be cut there, and what `recount` throws; then nothing is skipped.
  */
 export async function skipTo(client: pg.ClientBase, from: Date | null, recount: () => Promise<void>): Promise<void> {
-  await client.query('begin isolation level read committed');
-  try {
+  const work = async (): Promise<void> => {
     await moveTo(client, from);
     // After it: what comes in between is unread, and in the count.
     await recount();
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  }
+  };
+  await inTransaction(client, work, 'begin isolation level read committed');
 }
 
 async function moveTo(client: pg.ClientBase, from: Date | null): Promise<void> {

@@ -5,6 +5,7 @@ import { messageOf, sqlState } from '../errors.js';
 import { emptyBatch, storeBatch } from '../inbox/store.js';
 import { advance, pageQuery } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
+import { inTransaction } from '../transaction.js';
 
 /** Stores an event as a dead letter; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
 export async function storeDead(
@@ -25,7 +26,7 @@ export async function storeDead(
   const row = result.rows[0];
   const dead =
     row === undefined ? [] : [{ ...row, eventId, sqlstate: sqlState(error) ?? null, error: messageOf(error) }];
-  await together(writer, async () => {
+  await inTransaction(writer, async () => {
     await storeBatch(writer, term, { ...emptyBatch, cursor, dead }, () => 1);
     if (row !== undefined)
       await writer.query('update belfry.dead_event set xid = $2 where event_id = $1', [eventId, row.xid]);
@@ -58,7 +59,7 @@ export async function storeTruncate(
   { id, source }: { readonly id: string; readonly source: string },
   cursor: Cursor,
 ): Promise<{ readonly epoch: string; readonly discarded: number }> {
-  return await together(writer, async () => {
+  return await inTransaction(writer, async () => {
     const { rows } = await writer.query<{ epoch: string }>('select belfry.withdraw_source($1, $2, $3) as epoch', [
       term,
       source,
@@ -78,16 +79,4 @@ export async function storeTruncate(
     await storeBatch(writer, term, { ...emptyBatch, cursor }, () => 1);
     return { epoch: rows[0]?.epoch ?? '', discarded: discarded.rowCount ?? 0 };
   });
-}
-
-async function together<T>(writer: pg.ClientBase, work: () => Promise<T>): Promise<T> {
-  await writer.query('begin');
-  try {
-    const result = await work();
-    await writer.query('commit');
-    return result;
-  } catch (error) {
-    await writer.query('rollback');
-    throw error;
-  }
 }

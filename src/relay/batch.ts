@@ -16,6 +16,7 @@ import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js'
 import type { Logger } from '../log.js';
 import type { GroupFact } from '../rules/group.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
+import { inTransaction } from '../transaction.js';
 import { Ahead } from './ahead.js';
 import type { FactsAhead } from './ahead.js';
 import type { WriterPlans } from './connections.js';
@@ -348,16 +349,10 @@ async function together<T>(
   store: () => Promise<T>,
 ): Promise<T> {
   if (also === null) return await store();
-  await client.query('begin');
-  try {
+  return await inTransaction(client, async () => {
     await also(client);
-    const stored = await store();
-    await client.query('commit');
-    return stored;
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  }
+    return await store();
+  });
 }
 
 /**

@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import type { ClientBase, DatabaseError } from 'pg';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
 import { quoteLiteral } from '../postgres.js';
+import { inTransaction } from '../transaction.js';
 
 export interface Migration {
   /** The number that its file name begins with. */
@@ -70,10 +71,10 @@ export async function migrate(client: ClientBase, options: MigrateOptions = {}):
   return withMigrationLock(client, async () => {
     const pending = pendingOf(migrations, await appliedMigrations(client));
     if (pending.length === 0) return [];
-    await withRetries(options, 'schema_migration', () => inTransaction(client, 'schema_migration', bookkeepingSql));
+    await withRetries(options, 'schema_migration', () => apply(client, 'schema_migration', bookkeepingSql));
     for (const migration of pending) {
       const { name, sql } = migration;
-      await withRetries(options, name, () => inTransaction(client, name, sql, bookkeepingInsert(migration)));
+      await withRetries(options, name, () => apply(client, name, sql, bookkeepingInsert(migration)));
       options.log?.info({ migration: migration.name }, 'migration applied');
     }
     return pending.map((migration) => migration.name);
@@ -247,11 +248,8 @@ async function withRetries(options: MigrateOptions, name: string, work: () => Pr
   }
 }
 
-async function inTransaction(client: ClientBase, name: string, ...statements: string[]): Promise<void> {
-  try {
-    await client.query('begin');
-    await client.query(`set local lock_timeout = '${lockTimeoutMs}ms'`);
-    await client.query('set local statement_timeout = 0');
+async function apply(client: ClientBase, name: string, ...statements: string[]): Promise<void> {
+  const work = async (): Promise<void> => {
     for (const sql of statements) {
       try {
         await client.query(sql);
@@ -259,12 +257,12 @@ async function inTransaction(client: ClientBase, name: string, ...statements: st
         throw explain(error, name, sql);
       }
     }
-    await client.query('commit');
-  } catch (error) {
-    // A broken connection can't roll back, and need not.
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  }
+  };
+  await inTransaction(
+    client,
+    work,
+    `begin; set local lock_timeout = '${lockTimeoutMs}ms'; set local statement_timeout = 0`,
+  );
 }
 
 function explain(error: unknown, name: string, sql: string): BelfryError {

@@ -11,6 +11,7 @@ import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
 import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
+import { inTransaction } from '../transaction.js';
 import { tablesOf } from './columns.js';
 
 export const RELAY_ROLE = 'belfry_relay';
@@ -124,12 +125,11 @@ export async function dropRoles(client: pg.ClientBase, config: Config): Promise<
 
 /** All of them or none. Throws `database_denied`. */
 export async function runRoleStatements(client: pg.ClientBase, statements: readonly string[]): Promise<void> {
-  await client.query('begin');
   try {
-    for (const statement of statements) await client.query(statement);
-    await client.query('commit');
+    await inTransaction(client, async () => {
+      for (const statement of statements) await client.query(statement);
+    });
   } catch (error) {
-    await client.query('rollback');
     if (sqlState(error) !== '42501') throw error;
     throw new BelfryError(
       'database_denied',

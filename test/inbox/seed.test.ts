@@ -64,6 +64,9 @@ it('takes longer than the database allows its applications, and so does nothing 
         execute format('alter database %I set statement_timeout = %L', current_database(), '200ms');
         execute format('alter database %I set default_transaction_isolation = %L', current_database(), 'serializable');
         execute format('alter database %I set default_transaction_read_only = %L', current_database(), 'on');
+        if current_setting('server_version_num')::int >= 170000 then
+          execute format('alter database %I set transaction_timeout = %L', current_database(), '200ms');
+        end if;
       end $$;`,
   });
   onTestFinished(() => database.drop());

@@ -1,7 +1,7 @@
 /** What is read ahead is used where reading goes on behind it, and nowhere else. */
 
 import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import type { Cursor } from '../../src/outbox/cursor.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
 import { connect } from '../../src/postgres.js';
@@ -85,6 +85,23 @@ it('is dropped when what it was read with has changed, and read again', async ()
   reading.forgetAhead();
   expect((await reading.next(cursor))?.page.count).toBe(1);
   expect(prepared.at(-1)).toEqual({ events: 1, beside: false });
+});
+
+it('is read again where it waited too long, but in a backlog: who is gone by now is not known to what was asked then', async () => {
+  const { reading, client } = await open();
+  await insertEvent(database.pool, 1);
+  for (const beside of [true, false]) {
+    prepared = [];
+    reading.readAhead(cursor, beside);
+    // Behind it on the same connection.
+    await client.query('select 1');
+    vi.useFakeTimers({ toFake: ['performance'], now: Date.now() });
+    onTestFinished(() => void vi.useRealTimers());
+    vi.advanceTimersByTime(60_000);
+    expect((await reading.next(cursor))?.page.count).toBe(1);
+    vi.useRealTimers();
+    expect(prepared).toHaveLength(beside ? 1 : 2);
+  }
 });
 
 it('one that fails is told when it is asked for', async () => {
