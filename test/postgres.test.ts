@@ -3,16 +3,9 @@ import { connect as connectTo, createServer, type AddressInfo, type Server } fro
 import type { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { BelfryError } from '../src/errors.js';
-import {
-  assertSuitable,
-  connect,
-  createPool,
-  explainConnectionError,
-  parseTableName,
-  quoteIdent,
-  quoteLiteral,
-  serverInfo,
-} from '../src/postgres.js';
+import { explainConnectionError } from '../src/connection-error.js';
+import { assertSuitable, connect, createPool, serverInfo } from '../src/postgres.js';
+import { parseTableName, quoteIdent, quoteLiteral } from '../src/sql.js';
 import { letGo } from '../src/sending.js';
 import {
   asksForPasswords,

@@ -6,7 +6,7 @@
 
 import { mappedColumns, type Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { parseTableName, type TableName } from '../postgres.js';
+import { parseTableName, type TableName } from '../sql.js';
 import { effectiveWakeup, type Wakeup } from './bell.js';
 import { CAPTURE_LOCK_TIMEOUT, functionBody } from './body.js';
 import { tableKey, type Catalog, type CatalogTable, type Column, type Relation } from './catalog.js';

@@ -9,7 +9,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteIdent } from '../postgres.js';
+import { quoteIdent } from '../sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, tableKey, type Catalog } from './catalog.js';
 import { assertConditions } from './conditions.js';

@@ -6,7 +6,7 @@
 
 import type pg from 'pg';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteIdent, type TableName } from '../postgres.js';
+import { quoteIdent, type TableName } from '../sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, type Catalog } from './catalog.js';
 import { runInTransaction, runWithTableLock, type CaptureLog } from './locks.js';

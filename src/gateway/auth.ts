@@ -12,12 +12,12 @@ import type { Recovery } from '../inbox/types.js';
 import { byLabel } from '../metrics.js';
 import type { AuthOk, AuthRequest, RequestId } from '../protocol/frames.js';
 import { badgeMissed } from './badges.js';
-import { pingSeconds, type Context } from './context.js';
+import type { Context } from './context.js';
 import { errorFrame, helloFrame, okFrame, pushFrame } from './frames.js';
 import type { PersonHub } from './people.js';
 import { isOutage, publicError } from './problem.js';
 import { packBadge, type Greeting, type Session } from './session.js';
-import { ticksAt } from './ticks.js';
+import { pingSeconds, ticksAt } from './ticks.js';
 import type { Identity } from './tokens.js';
 import type { Announcements } from './announcements.js';
 

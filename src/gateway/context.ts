@@ -56,6 +56,3 @@ export interface Context {
   /** Null without `extensions` in the config. */
   readonly extensions: Extensions | null;
 }
-
-/** How often the server pings, in seconds. */
-export const pingSeconds = 25;

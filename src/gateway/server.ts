@@ -18,7 +18,6 @@ import { Announcements } from './announcements.js';
 import { Auth } from './auth.js';
 import { build } from './build.js';
 import type { Context } from './context.js';
-import { pingSeconds } from './context.js';
 import { Http, type Pages, type Route } from './http.js';
 import { Listeners, type Front } from './listeners.js';
 import { Connects } from './limits.js';
@@ -28,6 +27,7 @@ import { Revocations } from './revocations.js';
 import { routes, type ProcessState } from './routes.js';
 import type { Session, SocketData } from './session.js';
 import { Sweep } from './sweep.js';
+import { pingSeconds } from './ticks.js';
 import { upgrade } from './upgrade.js';
 
 export interface GatewayOptions {

@@ -5,9 +5,8 @@
  * socket is pinged once per `pingSeconds`, spread over that time, and one that gave no sign of life for twice that is gone.
  */
 
-import { pingSeconds } from './context.js';
 import type { Session } from './session.js';
-import { tickMs, ticksAt } from './ticks.js';
+import { pingSeconds, tickMs, ticksAt } from './ticks.js';
 
 const pingTicks = (pingSeconds * 1000) / tickMs;
 

@@ -7,6 +7,9 @@
 
 export const tickMs = 500;
 
+/** How often the server pings, in seconds. */
+export const pingSeconds = 25;
+
 const begunMs = Date.now();
 
 /** The tick that has begun at `ms` since 1970. */

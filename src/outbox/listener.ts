@@ -17,7 +17,8 @@ import type { Duplex } from 'node:stream';
 import pgListen, { type Subscriber } from 'pg-listen';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
 import type { Logger } from '../log.js';
-import { clientConfig, connect, explainConnectionError } from '../postgres.js';
+import { explainConnectionError } from '../connection-error.js';
+import { clientConfig, connect } from '../postgres.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 
 export interface ListenerOptions {

@@ -11,7 +11,7 @@ import { COUNTERS_KEY } from '../capture/rows.js';
 import { mappedColumns } from '../config.js';
 import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
-import { quoteLiteral } from '../postgres.js';
+import { quoteLiteral } from '../sql.js';
 import type { SourceEvent } from '../rules/event.js';
 import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';

@@ -10,11 +10,11 @@
 
 import { replaceParameters } from '../config.js';
 import type { PathHop, Recipient, Source } from '../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
 import { cast, isInteger, isText, personId, sameKey } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { blocksSource, mutesSource } from './plan.js';
-import { wideRecipients } from './wide.js';
+import { wideRecipients } from './resolved.js';
 
 /** Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old). */
 export function resolveSql(sources: readonly Source[], types: ColumnTypes): (pageSelect: string) => string {

@@ -1,7 +1,9 @@
 /** Rows of the statement that reads and resolves a page (resolve.ts), put together to events. */
 
 import type { Side, SourceEvent, SourceOp } from '../rules/event.js';
-import { wideRecipients } from './wide.js';
+
+/** Above this many recipients an event is a job of its own: a wide event (wide.ts). */
+export const wideRecipients = 1_000;
 
 /** A row of the statement. One event comes as several when it has several recipients. */
 export interface ResolvedRow {

@@ -11,9 +11,6 @@ import type pg from 'pg';
 import { counterKey } from './group-facts.js';
 import type { DeliverStep, Plan, RetractStep, Step } from './plan.js';
 
-/** Above this many recipients an event is a job of its own (DESIGN: wide events). */
-export const wideRecipients = 1_000;
-
 /** A step that was taken out of a batch. */
 export type WideStep = DeliverStep | (RetractStep & { readonly eventId: string });
 

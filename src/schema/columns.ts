@@ -7,7 +7,7 @@
 
 import type pg from 'pg';
 import type { Config, PathHop } from '../config.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
 
 /** What the catalogue says of the tables that the config names. */
 export interface ColumnTypes {

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ClientBase, DatabaseError } from 'pg';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteLiteral } from '../postgres.js';
+import { quoteLiteral } from '../sql.js';
 import { inTransaction } from '../transaction.js';
 
 export interface Migration {

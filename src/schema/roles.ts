@@ -10,7 +10,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { parseTableName, quoteIdent, quoteTable } from '../postgres.js';
+import { parseTableName, quoteIdent, quoteTable } from '../sql.js';
 import { inTransaction } from '../transaction.js';
 import { tablesOf } from './columns.js';
 

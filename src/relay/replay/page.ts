@@ -14,7 +14,7 @@
 import type pg from 'pg';
 import { mappedColumns } from '../../config.js';
 import type { Config, Source } from '../../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../../sql.js';
 import type { SourceEvent } from '../../rules/event.js';
 import { samePlace } from '../../rules/fold.js';
 import { cast } from '../../schema/columns.js';
@@ -24,9 +24,8 @@ import { conditionOf, isTold } from '../filter.js';
 import type { OutboxFilter } from '../filter.js';
 import { counterKey } from '../group-facts.js';
 import { resolveSql } from '../resolve.js';
-import { eventsOf } from '../resolved.js';
+import { eventsOf, wideRecipients } from '../resolved.js';
 import type { PageEvent, ResolvedRow } from '../resolved.js';
-import { wideRecipients } from '../wide.js';
 
 /** How far the relay had read: visible in `seen`, or read within the delta that it was at. */
 export interface Bound {
