@@ -208,7 +208,6 @@ export class Ops {
   private async mark(session: Session, id: RequestId, request: MarkRequest): Promise<void> {
     const { inbox, badges, broker, people } = this.context;
     const result = await inbox.mark(session.userId, states[request.op], request.target, session.id);
-    broker.publish(result.publications);
     const { seq, unseen, unread } = result;
     const unchanged = result.publications.length === 0 ? { unchanged: true } : {};
     people.tellAt(session, seq, () => {
@@ -218,6 +217,8 @@ export class Ops {
       session.badge = badgeMissed;
       badges.touch(session.userId);
     });
+    // After it: what follows the mark may be here already, and must not come before the answer.
+    broker.publish(result.publications);
   }
 
   private async publish(session: Session, id: RequestId, request: PublishRequest): Promise<void> {

@@ -255,6 +255,30 @@ describe('positions', () => {
     for (const one of [raw, other]) one.end();
   });
 
+  it('are dense over the answers to marks too, whatever is told just then', async () => {
+    const author = await rig.user('Author');
+    const raw = await Raw.session(rig, author);
+    const first = Number(raw.auth.ok?.['seq']);
+    const notify = (): Promise<unknown> => rig.db.query(`select belfry.notify($1, 'system', 'now')`, [author]);
+    await notify();
+    for (let i = 0; i < 50; i++) {
+      const { data, seq } = await raw.event('notification');
+      // Below limits.messagesPerSecond.
+      await pause(50);
+      const marked = raw.ask({ op: 'read', ids: [data?.['id']] });
+      await pause(i % 6);
+      await notify();
+      expect((await marked).ok?.['seq']).toBe((seq ?? 0) + 1);
+    }
+    await raw.event('notification');
+    const positions = raw.frames.flatMap(({ event, seq, ok }) => {
+      const marked = event === undefined && ok !== raw.auth.ok ? ok?.['seq'] : undefined;
+      return event === 'notification' ? [seq] : marked === undefined ? [] : [marked];
+    });
+    expect(positions).toEqual(positions.map((_, i) => first + 1 + i));
+    raw.end();
+  });
+
   it('without since: nothing is replayed, recovered is true', async () => {
     const { author, post, ada, raw } = await scene();
     await comment(ada, post);
