@@ -157,11 +157,13 @@ export class PostgresInbox implements Inbox {
   async mark(userId: string, state: MarkState, target: MarkTarget, exceptSession: string | null): Promise<MarkResult> {
     const given = 'ids' in target ? target.ids : null;
     const ids = given?.filter((id) => /^\d{1,18}$/.test(id)) ?? null;
-    const announced = (given ?? []).filter((id) => /^a\d{1,15}$/.test(id)).map((id) => Number(id.slice(1)));
+    const announced = (given ?? []).filter((id) => /^a\d{1,15}$/.test(id)).map((id) => id.slice(1));
     const through = 'through' in target ? target.through : null;
     const result = await this.pool.query<{ seq: string; changed: boolean }>(
-      'select seq::text, changed from belfry.mark($1, $2, $3, $4, $5)',
-      [userId, state, ids, through, announced.length === 0 ? null : Math.max(...announced)],
+      // One that is not there would hide those that are still to come.
+      `select seq::text, changed
+         from belfry.mark($1, $2, $3, $4, (select max(a.id) from belfry.announcement a where a.id = any($5::bigint[])))`,
+      [userId, state, ids, through, announced],
     );
     const { seq = '0', changed = false } = result.rows[0] ?? {};
     const { unseen, unread } = (await this.badges([userId])).get(userId) ?? noBadge;

@@ -436,6 +436,11 @@ describe('announcements', () => {
       back.frames.findIndex(({ event }) => event === 'synced'),
     );
     expect(before.filter(({ data }) => data?.['id'] === push.data?.['id'])).toHaveLength(1);
+    // One that is not there hides none.
+    await back.ask({ op: 'seen', ids: ['a999999'] });
+    const again = await Raw.session(rig, author, { since: 0, epoch });
+    expect(again.frames.filter(({ data }) => data?.['id'] === push.data?.['id'])).toHaveLength(1);
+    again.end();
     await back.ask({ op: 'seen', ids: [push.data?.['id']] });
     back.end();
     const third = await Raw.session(rig, author, { since: 0, epoch });
