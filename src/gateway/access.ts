@@ -11,7 +11,7 @@ import type { Access } from '../config/types.js';
 import { replaceParameters } from '../config/values.js';
 import { BelfryError, sqlState } from '../errors.js';
 import { createPool } from '../postgres.js';
-import { parameterTypesSql } from '../schema/columns.js';
+import { openParameter, parameterTypesSql } from '../schema/columns.js';
 
 /** The person who asks, and what is asked for (a channel's id, another person). */
 export interface Pair {
@@ -119,6 +119,7 @@ export class AccessRules {
       const { rows } = await this.#pool.query<{ yes: boolean }>(question.single, question.values(pair));
       return rows[0]?.yes === true;
     } catch (error) {
+      if (question.opened(error)) return await this.ask(question, pair);
       if (isDataError(error)) return false;
       throw error;
     }
@@ -136,6 +137,7 @@ export class AccessRules {
       const yes = new Set(rows.map(({ n }) => Number(n) - 1));
       return pairs.map((_, i) => yes.has(i));
     } catch (error) {
+      if (question.opened(error)) return await this.askEach(question, pairs);
       if (!isDataError(error)) throw error;
       // One value that cannot be cast fails all of them: ask one by one.
       const answers: boolean[] = [];
@@ -148,18 +150,28 @@ export class AccessRules {
 /** One piece of the config's SQL as the statements that ask it. */
 class Question {
   /** For one pair: its parameters get the types that Postgres infers. */
-  readonly single: string;
+  single: string;
   /** Pairs that a batch asks for: what was seen to fit into the time that a statement has. */
   atOnce = pairsAtOnce;
   readonly #parameters: string[] = [];
+  /** Those of whose type nothing tells: text, as they come. */
+  readonly #open = new Set<string>();
   #batch: Promise<string> | null = null;
 
   constructor(
     private readonly sql: string,
     private readonly other: 'id' | 'other',
   ) {
-    // A line break before the bracket: the SQL may end with a comment.
-    this.single = `select exists (${this.numbered()}\n) as yes`;
+    this.single = this.ofOne();
+  }
+
+  /** Whether the error tells of a parameter that has no type: now it has one, and the question can be asked again. */
+  opened(error: unknown): boolean {
+    const name = this.#parameters[(openParameter(error) ?? 0) - 1];
+    if (name === undefined) return false;
+    this.#open.add(name);
+    this.single = this.ofOne();
+    return true;
   }
 
   values(pair: Pair): string[] {
@@ -187,12 +199,17 @@ class Question {
     );
   }
 
+  /** A line break before the bracket: the SQL may end with a comment. */
+  private ofOne(): string {
+    return `select exists (${this.numbered()}\n) as yes`;
+  }
+
   private numbered(): string {
     return replaceParameters(this.sql, (name) => {
       if (name !== 'user' && name !== this.other) return `:${name}`;
       let index = this.#parameters.indexOf(name);
       if (index < 0) index = this.#parameters.push(name) - 1;
-      return `$${index + 1}`;
+      return this.#open.has(name) ? `$${index + 1}::text` : `$${index + 1}`;
     });
   }
 }

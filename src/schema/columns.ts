@@ -7,6 +7,7 @@
 
 import type pg from 'pg';
 import type { Config, PathHop } from '../config.js';
+import { messageOf, sqlState } from '../errors.js';
 import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
 
 /** What the catalogue says of the tables that the config names. */
@@ -33,6 +34,13 @@ export function typeName(oid: string): string {
 /** The types of the parameters of the prepared statement $1, to cast to. */
 export const parameterTypesSql = `select array(select ${typeName('t.oid')} from unnest(parameter_types) with ordinality t(oid, n) order by t.n) as types
     from pg_catalog.pg_prepared_statements where name = $1`;
+
+/** The parameter ($1 is 1) of whose type nothing in a statement tells, by what Postgres said of that; null for another error. */
+export function openParameter(error: unknown): number | null {
+  if (sqlState(error) !== '42P18') return null;
+  const number = Number(/\$(\d+)/.exec(messageOf(error))?.[1]);
+  return number > 0 ? number : null;
+}
 
 /** Reads types and unique keys of every table that the config names. One statement. */
 export async function loadColumnTypes(client: pg.ClientBase | pg.Pool, config: Config): Promise<ColumnTypes> {

@@ -629,6 +629,15 @@ describe('ids of any type', () => {
     ).toEqual([true, false]);
   });
 
+  it('of whose type nothing tells are text', async () => {
+    expect(
+      await asked(`:user is not null and length(:id) = 2 and :id is not null`, [
+        ['1', 'ab'],
+        ['1', 'a'],
+      ]),
+    ).toEqual([true, false]);
+  });
+
   it('that break a check of the type are no row', async () => {
     expect(
       await asked(`owner = :user::public.person and :id <> ''`, [

@@ -328,4 +328,20 @@ mutes: { table: relationships, from: owner, to: other, when: "kind = 'mute'", di
       shown ? 'notification' : 'withdrawn',
     ]);
   });
+
+  it('a parameter of whose type nothing tells is text', async () => {
+    const open = sources.replace(
+      /select 1 from posts p where [\s\S]*allowed\)\)/,
+      `select 1 where :user is not null and :object_id <> '12'`,
+    );
+    const mapping = await startMapping(tables, open);
+    try {
+      const heard = async (post: number) =>
+        (await mapping.heard(`insert into likes (who, post, kind) values (9, ${String(post)}, 'activity')`)).length;
+      expect([await heard(10), await heard(12)]).toEqual([4, 0]);
+      expect(await shownTo(mapping, 2)).toEqual(['9 10']);
+    } finally {
+      await mapping.stop();
+    }
+  });
 });
