@@ -32,8 +32,14 @@ export function statusLine(status: number): string {
   return `${status} ${statuses[status as Status] ?? 'Unknown'}`;
 }
 
+/** What somebody was told is not for a cache, which may serve others as well. */
 export function json(status: Status, body: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
-  return { status, type: 'application/json', body: JSON.stringify(body), headers };
+  return {
+    status,
+    type: 'application/json',
+    body: JSON.stringify(body),
+    headers: { 'Cache-Control': 'no-store', ...headers },
+  };
 }
 
 export function problem(

@@ -210,7 +210,8 @@ export function viewOf(row: NotificationRow): NotificationView {
     actorCount: row.actor_count - (row.sampled - row.actors.length),
     eventCount: row.event_count,
     state: row.state,
-    alert: row.alert,
+    // What was seen elsewhere meanwhile need not ring.
+    alert: row.alert && row.state === 'unseen',
     message: row.message,
     data: row.data,
     lastAtMs: row.last_at.getTime(),

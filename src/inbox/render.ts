@@ -5,6 +5,7 @@
  * others: no control characters, none that turn the direction of text around.
  */
 
+import { parseJson } from '../json.js';
 import type { InboxState } from '../rules/group.js';
 import type { Messages } from './messages.js';
 
@@ -93,8 +94,12 @@ export function notificationData(view: NotificationView, { names, messages, loca
   const actors = view.actors.map((id) => ({ id, name: cleanName(names.get(id), someone) }));
   const data: Record<string, unknown> = { id: view.id, type: view.type };
   if (actors[0] !== undefined) data['user_id'] = actors[0].id;
-  if (view.objectKind !== null && view.objectId !== null) data[`${view.objectKind}_id`] = view.objectId;
-  if (view.subjectKind !== null && view.subjectId !== null) data[`${view.subjectKind}_id`] = view.subjectId;
+  const about = [
+    [view.objectKind, view.objectId],
+    [view.subjectKind, view.subjectId],
+  ] as const;
+  // `user_id` is the latest actor's, also where the object is a `user`.
+  for (const [kind, id] of about) if (kind !== null && id !== null && kind !== 'user') data[`${kind}_id`] = id;
   data['message'] = view.message ?? messages.sentence({ ...view, names: actors.map(({ name }) => name) }, locale);
   data['timestamp'] = new Date(view.lastAtMs).toISOString();
   data['data'] = {
@@ -113,6 +118,6 @@ export function notificationData(view: NotificationView, { names, messages, loca
 
 function parseObject(text: string | null): Record<string, unknown> {
   if (text === null) return {};
-  const value: unknown = JSON.parse(text);
+  const value = parseJson(text);
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
 }

@@ -7,6 +7,7 @@ import { compareText } from '../arrays.js';
 import { counterName } from '../broker/broker.js';
 import type { Aggregation as GroupRule } from '../config.js';
 import type { Batch, CursorStep, LoggedEvent, Verdict } from '../inbox/store.js';
+import { parseJson } from '../json.js';
 import { Aggregation } from '../rules/aggregate.js';
 import { HOLD_MS } from '../rules/event.js';
 import { directedKey, suppressedBy, threadKey } from '../rules/privacy.js';
@@ -119,7 +120,7 @@ function loggedOf({ source, side, event }: ChannelNote, plan: Plan, groups: Load
             countOf(groups, source.name, side.objectId) +
             (plan.counters.get(counterKey(source.name, side.objectId))?.delta ?? 0),
         };
-  const included = JSON.parse(side.include ?? '{}') as Record<string, unknown>;
+  const included = parseJson(side.include ?? '{}') as Record<string, unknown>;
   const actor = side.actorId === null ? {} : { user_id: side.actorId };
   const counter = source.counter === null || side.objectId === null ? null : counterName(source.name, side.objectId);
   return side.channels.map((channel) => ({

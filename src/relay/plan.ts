@@ -5,6 +5,7 @@
 
 import type { Source } from '../config.js';
 import type { LoggedEvent, Revoked } from '../inbox/store.js';
+import { parseJson } from '../json.js';
 import type { Side, SourceEvent } from '../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../rules/fold.js';
 import type { NetChange } from '../rules/fold.js';
@@ -300,7 +301,7 @@ function notifyStep(event: OtherEvent): DeliverStep {
 }
 
 function broadcastOf(event: OtherEvent): LoggedEvent {
-  const data: unknown = typeof event.row['data'] === 'string' ? JSON.parse(event.row['data']) : {};
+  const data: unknown = typeof event.row['data'] === 'string' ? parseJson(event.row['data']) : {};
   return {
     channel: textOf(event.row['channel']),
     event: textOf(event.row['event']),

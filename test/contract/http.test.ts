@@ -137,6 +137,11 @@ describe('GET /api/notifications', () => {
     expect([...contents].sort((a, b) => Number(b) - Number(a))).toEqual(contents);
   });
 
+  it('is for no cache', async () => {
+    const { headers } = await http(rig, 'GET', '/api/notifications', { as: await rig.user('Uma') });
+    expect(headers.get('cache-control')).toBe('no-store');
+  });
+
   it('counts at most 100 and says that there are more', async () => {
     const { author } = await inboxOf(120);
     const { body } = await http(rig, 'GET', '/api/notifications?limit=1', { as: author });

@@ -164,6 +164,19 @@ describe('a notification', () => {
     raw.end();
   });
 
+  it('holds integers beyond 2^53 as text, however deep', async () => {
+    const { author, raw } = await scene();
+    const data = '{"big": 9007199254740993, "of": [{"big": -9007199254740993}, 9007199254740991]}';
+    const exact = { big: '9007199254740993', of: [{ big: '-9007199254740993' }, 9007199254740991] };
+    await rig.db.query(`select belfry.notify($1, 'system', 'numbers', $2)`, [author, data]);
+    expect((await raw.event('notification')).data?.['data']).toMatchObject(exact);
+    const { body } = await http(rig, 'GET', '/api/notifications', { as: author });
+    expect(body['items']).toMatchObject([{ data: exact }]);
+    await rig.db.query(`select belfry.broadcast('all', 'numbers', $1)`, [data]);
+    expect((await raw.event('numbers')).data).toEqual(exact);
+    raw.end();
+  });
+
   it('acts when the transaction commits, not before, and not at all after a rollback', async () => {
     const { author, raw } = await scene();
     const client = await rig.database.client();
@@ -376,6 +389,11 @@ describe('seen, read, archive', () => {
       const { body } = await http(rig, 'GET', '/api/notifications', { as: author });
       expect(body).toMatchObject(numbers);
       expect((body['items'] as unknown[]).length).toBe(op === 'archive' ? 0 : 1);
+      // Who was not there need not ring any more.
+      const back = await Raw.session(rig, author, { since: 0, epoch: raw.auth.ok?.['epoch'] });
+      const missed = back.frames.filter(({ event }) => event === 'notification');
+      expect(missed).toMatchObject([{ data: { id, data: { state, alert: false } } }]);
+      back.end();
       for (const one of [raw, other]) one.end();
     },
   );
