@@ -99,12 +99,35 @@ export type ControlPublication =
   /** The epoch of all streams has changed. */
   | { readonly to: 'control'; readonly kind: 'epoch'; readonly epoch: string };
 
+/** What gateways say to each other of who is present where; `node` is the one that says it (gateway/elsewhere.ts). */
+export type PresencePublication = { readonly to: 'presence'; readonly node: string } & (
+  | {
+      /** The `number`-th change of who is there; a beat, without any, has the number of the change before it. */
+      readonly kind: 'changes';
+      readonly number: number;
+      readonly came: readonly string[];
+      readonly went: readonly string[];
+    }
+  | {
+      /** All who were there after the change of this number, in so many parts, which follow each other. */
+      readonly kind: 'all';
+      readonly number: number;
+      readonly part: number;
+      readonly parts: number;
+      readonly places: readonly string[];
+    }
+  /** This node is to say who is there; null: everyone is. */
+  | { readonly kind: 'ask'; readonly of: string | null }
+  | { readonly kind: 'ended' }
+);
+
 export type Publication =
   | UserPublication
   | BadgePublication
   | ChannelPublication
   | CounterPublication
   | AnnouncementPublication
+  | PresencePublication
   | ControlPublication;
 
 export interface BrokerHandler {

@@ -71,6 +71,7 @@ export function build(materials: Materials, topics: Publisher, sessionPrefix: st
     read: config.presence.read,
     ...{ access, people, inbox },
     mostWatched: config.limits.subscriptions,
+    publish: broker.kind === 'memory' ? null : (publications) => broker.publish(publications),
     pushed,
     failed,
   });

@@ -241,7 +241,7 @@ export class Ops {
     if (!subscribed) await this.mustBeAllowed(session, of.channel, 'read');
     const hub: ChannelHub | undefined = channels.hubs.get(of.channel);
     if (subscribed) presence.watchChannel(session, of.channel);
-    session.send(okFrame(id, hub === undefined ? {} : await presence.statusesIn(session, hub)));
+    session.send(okFrame(id, await presence.statusesIn(session, of.channel, hub)));
   }
 
   /** Throws Refusal `forbidden`, or BelfryError `unavailable`. */

@@ -9,11 +9,13 @@
  * is subscribed to. What it watches is asked again by recheck.ts.
  */
 
+import type { PresencePublication } from '../broker/broker.js';
 import type { Access } from '../config/types.js';
 import type { Inbox } from '../inbox/types.js';
 import type { PresenceStatus } from '../protocol/frames.js';
 import type { AccessRules, Pair } from './access.js';
 import type { ChannelHub } from './channels.js';
+import { Elsewhere, partsOf, placeIn, placeOf } from './elsewhere.js';
 import type { People } from './people.js';
 import type { Session } from './session.js';
 
@@ -24,6 +26,8 @@ export interface PresenceOwner {
   readonly inbox: Inbox;
   /** Most people and channels that one session watches. */
   readonly mostWatched: number;
+  /** To the other gateways; null where there are none. */
+  readonly publish: ((publications: readonly PresencePublication[]) => void) | null;
   pushed(kind: 'presence', count: number): void;
   failed(what: string, error: unknown): void;
 }
@@ -45,9 +49,31 @@ export class Presence {
   readonly #leaving = new Map<string, { readonly atMs: number; readonly gone: () => void }>();
   /** Who counts as online: with a live session, or away for less than the grace. */
   readonly #online = new Set<string>();
+  /** Who is there at other gateways; null where nothing is to be known of them. */
+  readonly #elsewhere: Elsewhere | null;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(private readonly owner: PresenceOwner) {}
+  constructor(private readonly owner: PresenceOwner) {
+    const { publish } = owner;
+    this.#elsewhere =
+      publish === null || !this.enabled
+        ? null
+        : new Elsewhere({ publish, changed: (place, present) => this.changedElsewhere(place, present) });
+  }
+
+  start(): void {
+    this.#elsewhere?.start();
+  }
+
+  /** Another gateway says who is there. */
+  heard(publication: PresencePublication): void {
+    this.#elsewhere?.receive(publication);
+  }
+
+  /** The broker was away: something may not have been heard. */
+  reconnected(): void {
+    this.#elsewhere?.reconnected();
+  }
 
   get enabled(): boolean {
     return this.owner.read !== 'none';
@@ -80,11 +106,19 @@ export class Presence {
   }
 
   /** Who is in a channel, of those whom the session may see. Throws BelfryError `unavailable`. */
-  async statusesIn(session: Session, hub: ChannelHub): Promise<Record<string, PresenceStatus>> {
+  async statusesIn(
+    session: Session,
+    channel: string,
+    hub: ChannelHub | undefined,
+  ): Promise<Record<string, PresenceStatus>> {
     const users = new Set<string>();
-    for (const subscription of hub.subscriptions) {
+    for (const subscription of hub?.subscriptions ?? []) {
       if (users.size >= mostListed) break;
       users.add(subscription.session.userId);
+    }
+    for (const userId of this.#elsewhere?.membersOf(channel) ?? []) {
+      if (users.size >= mostListed) break;
+      users.add(userId);
     }
     const visible = await this.visible(session.userId, [...users]);
     return Object.fromEntries([...visible].map((user) => [user, 'online']));
@@ -94,10 +128,10 @@ export class Presence {
   arrived(session: Session): void {
     if (!this.enabled) return;
     const { userId } = session;
-    this.#leaving.delete(`u${userId}`);
+    this.#leaving.delete(placeOf(userId));
     if (this.#online.has(userId)) return;
     this.#online.add(userId);
-    this.tellUser(userId, 'online');
+    if (this.isNewHere(placeOf(userId), true)) this.tellUser(userId, 'online');
   }
 
   /** A session is gone. */
@@ -105,25 +139,29 @@ export class Presence {
     for (const name of session.watching ?? []) this.unwatch(session, name);
     const { userId } = session;
     if (!this.#online.has(userId) || this.hasLive(userId)) return;
-    this.leave(`u${userId}`, () => {
+    this.leave(placeOf(userId), () => {
       if (this.hasLive(userId)) return;
       this.#online.delete(userId);
-      this.tellUser(userId, 'offline');
+      if (this.isNewHere(placeOf(userId), false)) this.tellUser(userId, 'offline');
     });
   }
 
   joinedChannel(session: Session, hub: ChannelHub): void {
     if (!this.enabled) return;
     const { userId } = session;
-    if (this.#leaving.delete(`c${hub.channel}\n${userId}`)) return;
-    if (othersIn(hub, session) === 0) void this.tellChannel(hub.channel, userId, 'online');
+    const place = placeIn(hub.channel, userId);
+    if (this.#leaving.delete(place) || othersIn(hub, session) > 0) return;
+    if (this.isNewHere(place, true)) void this.tellChannel(hub.channel, userId, 'online');
   }
 
   /** It may come back at once, and so goes on watching until `unwatchChannel`. */
   leftChannel(session: Session, hub: ChannelHub): void {
     if (!this.enabled || othersIn(hub, session) > 0) return;
     const { userId } = session;
-    this.leave(`c${hub.channel}\n${userId}`, () => void this.tellChannel(hub.channel, userId, 'offline'));
+    const place = placeIn(hub.channel, userId);
+    this.leave(place, () => {
+      if (this.isNewHere(place, false)) void this.tellChannel(hub.channel, userId, 'offline');
+    });
   }
 
   /** Asks again whether sessions may see whom they watch, many sessions at once; gives those for whom it could not be asked. */
@@ -150,10 +188,25 @@ export class Presence {
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#leaving.clear();
+    this.#elsewhere?.stop();
   }
 
   private isOnline(userId: string): boolean {
-    return this.#online.has(userId);
+    return this.#online.has(userId) || this.#elsewhere?.has(placeOf(userId)) === true;
+  }
+
+  /** Somebody came to a place, or left it, at this gateway; false where they are at another one too, and so nothing has changed. */
+  private isNewHere(place: string, present: boolean): boolean {
+    this.#elsewhere?.set(place, present);
+    return this.#elsewhere?.has(place) !== true;
+  }
+
+  private changedElsewhere(place: string, present: boolean): void {
+    if (this.#elsewhere?.isHere(place) !== false) return;
+    const { channel, userId } = partsOf(place);
+    const status = present ? 'online' : 'offline';
+    if (channel === null) this.tellUser(userId, status);
+    else void this.tellChannel(channel, userId, status);
   }
 
   private hasLive(userId: string): boolean {

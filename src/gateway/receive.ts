@@ -40,6 +40,7 @@ export class Receiver implements BrokerHandler {
   reconnected(): void {
     this.restart.sweep();
     this.context.repair.wanted();
+    this.context.presence.reconnected();
   }
 
   hasSessions(userId: string): boolean {
@@ -68,6 +69,8 @@ export class Receiver implements BrokerHandler {
         return coalescer.add(publication);
       case 'everyone':
         return this.announce(publication.frame);
+      case 'presence':
+        return this.context.presence.heard(publication);
       case 'control':
         return this.control(publication);
     }

@@ -118,6 +118,7 @@ export class Gateway {
     context.sessions.start();
     context.recheck.start();
     context.blocks.start();
+    context.presence.start();
     this.sweep.start();
     context.badges.start();
     this.#idleAddresses = setInterval(() => context.addresses.forgetIdle(Date.now()), 10_000);

@@ -1,30 +1,14 @@
 /** Redis and NATS as brokers between two processes' worth of Belfry. Needs the servers; what is not there is named as skipped. */
 
-import { connect as connectTo } from 'node:net';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Broker, Publication } from '../../src/broker/broker.js';
 import { createBroker } from '../../src/broker/create.js';
 import type { Logger } from '../../src/log.js';
+import { brokers, ofKind } from '../support/brokers.js';
 import { startProxy } from '../support/proxy.js';
 
 const log = pino({ level: 'silent' });
-
-const servers = [
-  { kind: 'redis', port: 6379, there: await answers(6379) },
-  { kind: 'nats', port: 4222, there: await answers(4222) },
-] as const;
-
-async function answers(port: number): Promise<boolean> {
-  return await new Promise((resolve) => {
-    const socket = connectTo({ port, host: '127.0.0.1' });
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
-}
 
 class Ear {
   readonly heard: Publication[] = [];
@@ -60,9 +44,9 @@ async function started(
 const told = (ear: Ear): boolean =>
   ear.heard.some((publication) => publication.to === 'control' && publication.kind === 'leader');
 
-describe.each(servers)('$kind', ({ kind, port, there }) => {
+describe.each(brokers)('$kind', ({ kind, port, there, skipped }) => {
   const runs = it.skipIf(!there);
-  const title = (text: string) => (there ? text : `${text} (skipped: no ${kind} on 127.0.0.1:${String(port)})`);
+  const title = (text: string) => text + skipped;
 
   runs(title('carries publications to other processes in order, and to its own at once, once'), async () => {
     const [one, two] = await Promise.all([started(kind, port), started(kind, port)]);
@@ -116,7 +100,7 @@ describe.each(servers)('$kind', ({ kind, port, there }) => {
 
 // NATS notices both by itself: its client pings with a deadline, and what it can't write it keeps.
 describe('redis', () => {
-  const { port, there } = servers[0];
+  const { port, there } = ofKind('redis');
   const runs = it.skipIf(!there);
   const title = (text: string) => (there ? text : `${text} (skipped: no redis on 127.0.0.1:${String(port)})`);
   const marker: Publication = { to: 'badge', userId: `redis ${String(process.pid)}` };
@@ -150,7 +134,7 @@ describe('redis', () => {
 });
 
 describe('nats', () => {
-  const { port, there } = servers[1];
+  const { port, there } = ofKind('nats');
   const runs = it.skipIf(!there);
   const title = (text: string) => (there ? text : `${text} (skipped: no nats on 127.0.0.1:${String(port)})`);
 

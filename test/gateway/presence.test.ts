@@ -1,6 +1,12 @@
-/** What a session watches for presence, and for how long. Who sees whom is in channels.test.ts. */
+/**
+ * What a session watches for presence, and for how long. Who sees whom is in channels.test.ts. Between gateways it needs a Redis or NATS; what is
+ * not there is named as skipped.
+ */
 
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createBroker } from '../../src/broker/create.js';
+import { brokers } from '../support/brokers.js';
 import { addUsers, follow } from '../support/social.js';
 import { startRig, type Client, type Frame, type Rig } from './support.js';
 
@@ -72,4 +78,42 @@ it('a channel no longer once it may not come back to it', async () => {
   await rig.db.pool.query('delete from public.follows where follower_id = $1', [ada]);
   expect((await subscribe(client, `group:${bo}`))['error']).toMatchObject({ code: 'forbidden' });
   expect(watching()).toBe(0);
+});
+
+describe.each(brokers)('of people at another gateway, over $kind', ({ kind, url, there, skipped }) => {
+  it.skipIf(!there)(`is told as that of people here${skipped}`, { timeout: 60_000 }, async () => {
+    const open = async (): Promise<Rig> => {
+      const broker = await createBroker({ kind, url }, pino({ level: 'silent' }));
+      await broker.start();
+      onTestFinished(() => broker.stop());
+      return await startRig({ db: rig.db, change: () => rig.config, gateway: { broker } });
+    };
+    const [here, there] = [await open(), await open()];
+    onTestFinished(async () => void (await Promise.all([here.stop(), there.stop()])));
+    const [ada = '', bo = '', cleo = ''] = await addUsers(rig.db.pool, 'Ada', 'Bo', 'Cleo');
+    await follow(rig.db.pool, ada, bo);
+    const listed = async (): Promise<unknown> =>
+      await (await here.http(`/api/presence?users=${bo},${cleo}`, { userId: ada })).json();
+    const client = await here.login(ada);
+    expect((await client.request({ op: 'presence', users: [bo] })).ok).toEqual({ [bo]: 'offline' });
+    const bos = await there.login(bo);
+    await there.login(cleo);
+    expect((await client.push('presence')).data).toEqual({ user_id: bo, status: 'online' });
+    expect(await listed()).toEqual({ [bo]: 'online', [cleo]: 'offline' });
+    // In a channel, too.
+    await subscribe(client, 'hall');
+    expect((await client.request({ op: 'presence', channel: 'hall' })).ok).toEqual({ [ada]: 'online' });
+    await subscribe(bos, 'hall');
+    expect(await client.push('presence')).toMatchObject({ channel: 'hall', data: { user_id: bo, status: 'online' } });
+    expect((await client.request({ op: 'presence', channel: 'hall' })).ok).toEqual({ [ada]: 'online', [bo]: 'online' });
+    // Who comes here before the grace there is over was never away.
+    const again = await here.login(bo);
+    bos.socket.terminate();
+    await expect.poll(async () => await listed()).toEqual({ [bo]: 'online', [cleo]: 'offline' });
+    expect((await client.push('presence')).channel).toBe('hall');
+    again.socket.terminate();
+    expect((await client.push('presence')).data).toEqual({ user_id: bo, status: 'offline' });
+    expect(await listed()).toEqual({ [bo]: 'offline', [cleo]: 'offline' });
+    expect(client.all.filter((frame) => frame['event'] === 'presence')).toHaveLength(4);
+  });
 });
