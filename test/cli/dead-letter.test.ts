@@ -1,0 +1,94 @@
+/** A dead letter as an operator meets it: an event whose recipients cannot be asked for, shown, explained, discarded and tried again. */
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
+import { startApp } from '../../src/app.js';
+import type { App } from '../../src/app.js';
+import { installCapture } from '../../src/capture/install.js';
+import { loadConfig } from '../../src/config.js';
+import { createLogger } from '../../src/log.js';
+import { createTestDatabase } from '../support/postgres.js';
+import type { TestDatabase } from '../support/postgres.js';
+import { startBelfry } from '../support/program.js';
+import { addUsers, socialConfig, socialSql } from '../support/social.js';
+
+// Every step is a process of its own, and the machine may be busy.
+vi.setConfig({ testTimeout: 120_000 });
+
+const folder = mkdtempSync(join(tmpdir(), 'belfry-dead-'));
+const file = join(folder, 'belfry.yaml');
+let database: TestDatabase;
+let app: App;
+let ada: string, bo: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase({
+    prepare: `${socialSql}; create table public.things (id bigserial primary key, n int not null, r bigint not null, label int);`,
+  });
+  const source = {
+    name: 'thing',
+    type: 'thing',
+    table: 'things',
+    key: ['id'],
+    object: { kind: 'thing', id: 'id' },
+    recipient: { query: 'select r.v from (select :r::bigint as v) r where 10 / (:n::int - 5) is not null' },
+    include: ['label'],
+  };
+  writeFileSync(file, socialConfig(database.url, { sources: [source] }));
+  const config = await loadConfig(file, {});
+  await installCapture(await database.client(), config);
+  app = await startApp(config, { role: 'relay', log: createLogger({ level: 'silent', name: 'test' }) });
+});
+beforeEach(async () => {
+  [ada = '', bo = ''] = await addUsers(database.pool, 'Ada', 'Bo');
+});
+afterAll(async () => {
+  await app.stop();
+  await database.drop();
+  rmSync(folder, { recursive: true });
+});
+
+async function run(...args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const program = startBelfry(args, { cwd: folder });
+  const { code } = await program.exit;
+  return { code, out: program.stdout, err: program.stderr };
+}
+
+async function json(...args: readonly string[]): Promise<Record<string, unknown>> {
+  const { code, out, err } = await run(...args, '--json');
+  expect({ code, err }).toEqual({ code: 0, err: '' });
+  return JSON.parse(out) as Record<string, unknown>;
+}
+
+/** Outbox id of what was written last, once it is a dead letter. */
+async function dead(): Promise<string> {
+  const { rows } = await database.pool.query<{ id: string }>('select max(id)::text as id from belfry.outbox');
+  const id = rows[0]?.id ?? '';
+  await expect
+    .poll(async () => (await database.pool.query('select from belfry.dead_event where event_id = $1', [id])).rowCount, {
+      timeout: 30_000,
+    })
+    .toBe(1);
+  return id;
+}
+
+/** The outbox id of a thing for Ada that cannot be asked for. */
+async function poisoned(): Promise<string> {
+  await database.pool.query('insert into things (n, r, label) values (5, $1, 3)', [ada]);
+  return await dead();
+}
+
+it('is shown with the row that outbox show has, ids as text', async () => {
+  const id = await poisoned();
+  await database.pool.query('update things set r = $1 where r = $2', [bo, ada]);
+  const update = await dead();
+  for (const event of [id, update]) {
+    const { new: after, old: before } = await json('outbox', 'show', event);
+    expect(after).toEqual({ id: expect.any(String) as string, n: '5', r: event === id ? ada : bo, label: 3 });
+    expect(await json('dead-letter', 'show', event)).toMatchObject({ id: event, new: after, old: before });
+    const { items } = (await json('dead-letter', 'list')) as { items: { id: string }[] };
+    expect(items.find((item) => item.id === event)).toMatchObject({ new: after, old: before });
+  }
+});
