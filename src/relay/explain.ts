@@ -257,6 +257,8 @@ function fromShare(share: ShareRow, id: string, steps: readonly Step[]): Explain
     return { ...base, verdict: 'withdrawn', at: removed_at?.toISOString() ?? null };
   }
   if (!isThis) return null;
+  // A muted thread takes the whole notification away, and leaves what stands behind it.
+  if (share.withdrawn === true) return { ...base, verdict: 'withdrawn', at: share.pushed_at?.toISOString() ?? null };
   if (share.waits) return { ...base, verdict: 'pending', at: share.due_at?.toISOString() ?? null };
   return {
     ...base,
