@@ -27,8 +27,10 @@ export function registerExplain(program: Command): void {
       if (!explained.read) print('the relay has not read it yet');
       if (explained.error !== null) print(`a dead letter: ${explained.error}`);
       for (const note of explained.notes) print(note);
-      if (recipients.length === 0)
+      if (recipients.length === 0) {
+        if (!explained.recipientsKnown) return;
         return print(options.user === undefined ? 'it is for nobody' : `it has nothing to do with ${options.user}`);
+      }
       printTable(
         ['user', 'verdict', 'rule', 'notification', 'seq', 'at', 'sockets'],
         recipients.map((one) =>

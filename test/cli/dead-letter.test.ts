@@ -92,3 +92,23 @@ it('is shown with the row that outbox show has, ids as text', async () => {
     expect(items.find((item) => item.id === event)).toMatchObject({ new: after, old: before });
   }
 });
+
+it('is explained, though nobody can tell whom it is for', async () => {
+  const id = await poisoned();
+  expect(await json('explain', id)).toMatchObject({ event: id, recipients: [] });
+  const aside = await run('explain', id);
+  expect(aside).toMatchObject({ code: 0, err: '' });
+  expect(aside.out).toContain('a dead letter: division by zero\nIt failed before anybody could tell whom it is for.\n');
+  expect(aside.out).not.toContain('nobody\n');
+  expect((await run('explain', id, '--user', ada)).out).not.toContain('nothing to do with');
+});
+
+it('is explained likewise once it was discarded: who did it, and why', async () => {
+  const id = await poisoned();
+  expect((await run('dead-letter', 'discard', id, '--reason', 'test data')).code).toBe(0);
+  expect(await json('explain', id)).toMatchObject({ event: id, recipients: [] });
+  const discarded = await run('explain', id);
+  expect(discarded).toMatchObject({ code: 0, err: '' });
+  expect(discarded.out).toMatch(/\nA dead letter \(division by zero\) that \S+ discarded: test data\.\n/);
+  expect(discarded.out).not.toMatch(/is for nobody|would deliver/);
+});
