@@ -213,9 +213,9 @@ async function resolved(
     from (select) one left join belfry.outbox o on o.id = ${BigInt(id)} left join belfry.dead_event d on d.event_id = ${BigInt(id)}`;
   const names = new Set(config.sources.map(({ name }) => name));
   let unknown: string | null = null;
-  for (const sources of [config.sources, config.sources.map(withoutPeople)]) {
+  for (const recipients of [true, false]) {
     try {
-      const { rows } = await client.query<ResolvedRow>(resolveSql(sources, types)(page));
+      const { rows } = await client.query<ResolvedRow>(resolveSql(config.sources, types, { recipients })(page));
       const [item = null] = eventsOf(rows, names);
       const notes =
         item?.kind === 'other' && !item.event.source.startsWith('belfry.')
@@ -228,11 +228,6 @@ async function resolved(
     }
   }
   return { item: null, unknown, notes: [] };
-}
-
-/** Of which only the row's own columns are asked. */
-function withoutPeople(source: Source): Source {
-  return { ...source, actor: source.actor?.kind === 'path' ? null : source.actor, recipient: null };
 }
 
 interface Discard {

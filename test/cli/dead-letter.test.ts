@@ -19,6 +19,8 @@ vi.setConfig({ testTimeout: 120_000 });
 
 const folder = mkdtempSync(join(tmpdir(), 'belfry-dead-'));
 const file = join(folder, 'belfry.yaml');
+const patience = { timeout: 30_000, interval: 20 };
+
 let database: TestDatabase;
 let app: App;
 let ada: string, bo: string;
@@ -67,11 +69,37 @@ async function dead(): Promise<string> {
   const { rows } = await database.pool.query<{ id: string }>('select max(id)::text as id from belfry.outbox');
   const id = rows[0]?.id ?? '';
   await expect
-    .poll(async () => (await database.pool.query('select from belfry.dead_event where event_id = $1', [id])).rowCount, {
-      timeout: 30_000,
-    })
+    .poll(
+      async () => (await database.pool.query('select from belfry.dead_event where event_id = $1', [id])).rowCount,
+      patience,
+    )
     .toBe(1);
   return id;
+}
+
+const allRead = () =>
+  expect
+    .poll(
+      async () => (await database.pool.query<{ n: string }>('select events as n from belfry.lag')).rows[0]?.n,
+      patience,
+    )
+    .toBe('0');
+
+/** Changes a row unheard, so that only a retry tells what it says now. */
+async function unheard(sql: string, ...values: readonly string[]): Promise<void> {
+  const client = await database.client();
+  await client.query('set session_replication_role = replica');
+  await client.query(sql, [...values]);
+  await client.query('reset session_replication_role');
+}
+
+/** Who has how many notifications. */
+async function inboxes(): Promise<Record<string, number>> {
+  const { rows } = await database.pool.query<{ user_id: string; n: number }>(
+    'select user_id, count(*)::int as n from belfry.notification where not withdrawn and user_id = any($1) group by user_id',
+    [[ada, bo]],
+  );
+  return Object.fromEntries(rows.map(({ user_id, n }) => [user_id, n]));
 }
 
 /** The outbox id of a thing for Ada that cannot be asked for. */
@@ -111,4 +139,33 @@ it('is explained likewise once it was discarded: who did it, and why', async () 
   expect(discarded).toMatchObject({ code: 0, err: '' });
   expect(discarded.out).toMatch(/\nA dead letter \(division by zero\) that \S+ discarded: test data\.\n/);
   expect(discarded.out).not.toMatch(/is for nobody|would deliver/);
+});
+
+it('is told by a retry as its row is now, whatever it failed by then', async () => {
+  const id = await poisoned();
+  expect(await run('dead-letter', 'retry', id)).toEqual({
+    code: 1,
+    out: '',
+    err: `belfry: 1 of 1 failed again; ${id}: division by zero\n`,
+  });
+  await unheard('update things set n = 7, r = $1 where r = $2', bo, ada);
+  expect(await run('dead-letter', 'retry', id)).toEqual({ code: 0, out: `processed ${id}\n`, err: '' });
+  expect(await inboxes()).toEqual({ [bo]: 1 });
+  expect(await json('explain', id)).toMatchObject({ recipients: [{ user_id: bo, verdict: 'delivered' }] });
+});
+
+it('is told once where the update that mended the row was told before', async () => {
+  const id = await poisoned();
+  await database.pool.query('update things set n = 7 where r = $1', [ada]);
+  await allRead();
+  expect(await inboxes()).toEqual({ [ada]: 1 });
+  expect(await run('dead-letter', 'retry', id)).toEqual({ code: 0, out: `processed ${id}\n`, err: '' });
+  expect(await inboxes()).toEqual({ [ada]: 1 });
+});
+
+it('brings nobody anything once its row is gone', async () => {
+  const id = await poisoned();
+  await unheard('delete from things where r = $1', ada);
+  expect(await run('dead-letter', 'retry', id)).toEqual({ code: 0, out: `processed ${id}\n`, err: '' });
+  expect(await inboxes()).toEqual({});
 });
