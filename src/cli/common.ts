@@ -107,6 +107,12 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
   };
 }
 
+/** For commander: a text, since an empty one mostly is a variable that was not set. */
+export function nonEmpty(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must not be empty.');
+  return text;
+}
+
 /** For commander: a duration in milliseconds. */
 export function duration(text: string): number {
   const ms = parseDuration(text);

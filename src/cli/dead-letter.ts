@@ -2,10 +2,10 @@
 
 import type { Command } from 'commander';
 import type pg from 'pg';
-import { COUNTERS_KEY } from '../capture/rows.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
+import { cellsSql } from '../relay/cells.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';
@@ -40,24 +40,13 @@ interface DeadLetter {
   readonly old: unknown;
 }
 
-// Integers that JSON numbers in JavaScript can't hold come as text.
-const COLUMNS = ['new', 'old']
-  .map(
-    (
-      side,
-    ) => `(select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number' and abs(value::numeric) > 9007199254740991
-                 then to_jsonb(value::text) else value end) from jsonb_each(${side}) where key <> '${COUNTERS_KEY}') as ${side}`,
-  )
-  .join(',\n');
-const SELECT = `select id, source, op, at, failed_at, attempts, sqlstate, error, waits_for::text[] as waits_for, ${COLUMNS} from belfry.dead_letter`;
-
 export function registerDeadLetter(program: Command): void {
   const group = program.command('dead-letter').description('events that could not be processed');
 
   addReadingCommand(group, 'list', 'list them, the newest first')
     .option('--limit <n>', 'at most this many', wholeNumber(1, 10_000), 50)
     .action(async (options: ReadingOptions & { readonly limit: number }) => {
-      const items = await read(options, `${SELECT} order by id desc limit $1`, [options.limit]);
+      const items = await read(options, 'order by d.id desc limit $1', [options.limit]);
       if (options.json) return printJson({ items });
       if (items.length === 0) return print('there are none');
       const rows = items.map(({ id, source, op, failed_at, attempts, error }) => [
@@ -74,7 +63,7 @@ export function registerDeadLetter(program: Command): void {
   addReadingCommand(group, 'show', 'show one')
     .argument('<id>', 'its id', outboxId)
     .action(async (id: string, options: ReadingOptions) => {
-      const [item] = await read(options, `${SELECT} where id = $1`, [id]);
+      const [item] = await read(options, 'where d.id = $1', [id]);
       if (item === undefined) throw notFound(`dead letter ${id}`);
       if (options.json) return printJson(item);
       for (const [key, value] of Object.entries(item)) {
@@ -185,6 +174,15 @@ function withMigrated<Result>(options: CommonOptions, work: (client: pg.Client) 
   );
 }
 
-async function read(options: CommonOptions, sql: string, values: readonly unknown[]): Promise<DeadLetter[]> {
-  return withMigrated(options, async (client) => (await client.query<DeadLetter>(sql, [...values])).rows);
+/** `which`: the end of a select from the dead letters `d`. */
+async function read(options: CommonOptions, which: string, values: readonly unknown[]): Promise<DeadLetter[]> {
+  const cells = cellsSql(await configIfAny(options), 'd');
+  return withMigrated(options, async (client) => {
+    const { rows } = await client.query<DeadLetter>(
+      `select d.id, d.source, d.op, d.at, d.failed_at, d.attempts, d.sqlstate, d.error, d.waits_for::text[] as waits_for, ${cells}
+         from belfry.dead_letter d ${which}`,
+      [...values],
+    );
+    return rows;
+  });
 }

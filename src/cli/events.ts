@@ -1,9 +1,10 @@
 /** The filters that commands over events share. */
 
+import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
 import { BelfryError } from '../errors.js';
 import type { OutboxFilter } from '../relay/filter.js';
-import { pointInTime, wholeNumber } from './common.js';
+import { nonEmpty, pointInTime, wholeNumber } from './common.js';
 
 export interface FilterOptions {
   readonly source?: string;
@@ -17,10 +18,10 @@ export interface FilterOptions {
 
 export function addFilters(command: Command, limit: { readonly most: number; readonly standard?: number }): Command {
   return command
-    .option('--source <name>', 'of this source')
-    .option('--type <type>', 'of this type')
-    .option('--user <id>', 'with this user as actor or recipient')
-    .option('--object <kind:id>', 'about this object')
+    .option('--source <name>', 'of this source', nonEmpty)
+    .option('--type <type>', 'of this type', nonEmpty)
+    .option('--user <id>', 'with this user as actor or recipient', nonEmpty)
+    .option('--object <kind:id>', 'about this object', kindAndId)
     .option('--since <time>', 'not older: ISO 8601 (UTC), or 2h for two hours ago', pointInTime)
     .option('--until <time>', 'older than this', pointInTime)
     .option('--limit <n>', 'at most this many, the newest', wholeNumber(1, limit.most), limit.standard);
@@ -41,4 +42,9 @@ export function filterOf(options: FilterOptions): OutboxFilter & { readonly limi
     ...(until === undefined ? {} : { until }),
     ...(limit === undefined ? {} : { limit }),
   };
+}
+
+function kindAndId(text: string): string {
+  if (!/^[^:]+:./s.test(text)) throw new InvalidArgumentError('It must be kind:id, such as post:42.');
+  return text;
 }

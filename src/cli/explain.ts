@@ -4,13 +4,13 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.js';
 import type { EventTimes } from '../relay/explain-times.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addReadingCommand, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
+import { addReadingCommand, nonEmpty, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';
 
 export function registerExplain(program: Command): void {
   addReadingCommand(program, 'explain', 'tell what became of an event, and why, for everybody it could have been for')
     .argument('<event>', 'its outbox id', outboxId)
-    .option('--user <id>', 'for this user only')
+    .option('--user <id>', 'for this user only', nonEmpty)
     .action(async (id: string, options: ReadingOptions & { readonly user?: string }) => {
       const config = await loadConfig(options.config);
       const explained = await withClient(config.database.url, async (client) => {
@@ -27,8 +27,10 @@ export function registerExplain(program: Command): void {
       if (!explained.read) print('the relay has not read it yet');
       if (explained.error !== null) print(`a dead letter: ${explained.error}`);
       for (const note of explained.notes) print(note);
-      if (recipients.length === 0)
+      if (recipients.length === 0) {
+        if (!explained.recipientsKnown) return;
         return print(options.user === undefined ? 'it is for nobody' : `it has nothing to do with ${options.user}`);
+      }
       printTable(
         ['user', 'verdict', 'rule', 'notification', 'seq', 'at', 'sockets'],
         recipients.map((one) =>

@@ -6,7 +6,7 @@ import jwt from 'jsonwebtoken';
 import { loadConfig } from '../config.js';
 import type { AuthConfig } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { addCommand, duration, print } from './common.js';
+import { addCommand, duration, nonEmpty, print } from './common.js';
 import type { CommonOptions } from './common.js';
 
 interface TokenOptions extends CommonOptions {
@@ -18,7 +18,7 @@ interface TokenOptions extends CommonOptions {
 export function registerToken(program: Command): void {
   addCommand(program, 'token', 'sign a token with the configured secret and print it')
     .requiredOption('--sub <id>', 'the user it is for', nonEmpty)
-    .addOption(new Option('--ttl <duration>', 'how long it is valid').argParser(duration).default(3_600_000, '1h'))
+    .addOption(new Option('--ttl <duration>', 'how long it is valid').argParser(lifetime).default(3_600_000, '1h'))
     .addOption(
       new Option('--claim <k=v>', 'a further claim; may be repeated. true, false and numbers are taken as such')
         .argParser(addClaim)
@@ -30,7 +30,7 @@ export function registerToken(program: Command): void {
     });
 }
 
-/** Throws BelfryError `unavailable` where there is no secret to sign with. */
+/** Throws BelfryError `unavailable` where there is no secret to sign with, and `config_invalid` for a claim that an option sets. */
 export function signToken(
   auth: AuthConfig,
   userId: string,
@@ -41,6 +41,11 @@ export function signToken(
   if (auth.key.kind !== 'secret') {
     const key = auth.key.kind === 'jwks' ? 'auth.jwksUri' : 'auth.publicKey';
     throw new BelfryError('unavailable', `${key} can only check tokens: get one from whoever holds the private key.`);
+  }
+  const setBy = { [auth.userClaim]: '--sub', exp: '--ttl' };
+  for (const [claim, option] of Object.entries(setBy)) {
+    if (Object.hasOwn(claims, claim))
+      throw new BelfryError('config_invalid', `--claim ${claim}: that claim is set by ${option}.`);
   }
   const iat = Math.floor(nowMs / 1000);
   const payload = {
@@ -54,9 +59,12 @@ export function signToken(
   return jwt.sign(payload, auth.key.secret, { algorithm: auth.algorithms[0] ?? 'HS256' });
 }
 
-function nonEmpty(text: string): string {
-  if (text === '') throw new InvalidArgumentError('It must not be empty.');
-  return text;
+/** Whole seconds are all that a token knows. */
+function lifetime(text: string): number {
+  const ms = duration(text);
+  if (ms < 1_000)
+    throw new InvalidArgumentError('It must be at least 1s: a shorter one has expired when it is printed.');
+  return ms;
 }
 
 function addClaim(text: string, before: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {

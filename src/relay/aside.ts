@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import { messageOf, sqlState } from '../errors.js';
 import { emptyBatch, storeBatch } from '../inbox/store.js';
-import { advance, pageQuery } from '../outbox/cursor.js';
+import { advance, endOfDelta, pageQuery } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import { inTransaction } from '../transaction.js';
 
@@ -45,7 +45,8 @@ export async function nextUnread(
     [...query.values],
   );
   const row = rows[0];
-  if (row === undefined) return null;
+  // The end of a delta says nothing about what was committed after it.
+  if (row === undefined) return cursor.target === null ? null : await nextUnread(reader, endOfDelta(cursor));
   return { id: row.id, cursor: advance(cursor, { count: 1, limit: 1, lastId: row.id, snapshot: row.target }) };
 }
 

@@ -7,14 +7,13 @@
  */
 
 import type pg from 'pg';
-import { COUNTERS_KEY } from '../capture/rows.js';
-import { mappedColumns } from '../config.js';
 import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
 import { quoteLiteral } from '../sql.js';
 import type { SourceEvent } from '../rules/event.js';
 import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
+import { cellsSql } from './cells.js';
 import { conditionOf, isTold, pairsOf, userColumns } from './filter.js';
 import type { OutboxFilter } from './filter.js';
 import { resolveSql } from './resolve.js';
@@ -84,7 +83,7 @@ interface Row {
 
 class Browser {
   readonly sources: ReadonlyMap<string, Source>;
-  readonly #idColumns: string;
+  readonly #cells: string;
 
   private constructor(
     private readonly client: pg.ClientBase,
@@ -93,7 +92,7 @@ class Browser {
     private readonly resolvePage: (pageSelect: string) => string,
   ) {
     this.sources = new Map(config.sources.map((source) => [source.name, source]));
-    this.#idColumns = quoteLiteral(JSON.stringify(idColumnsOf(config)));
+    this.#cells = cellsSql(config, 'o');
   }
 
   static async open(client: pg.ClientBase, config: Config): Promise<Browser> {
@@ -102,13 +101,8 @@ class Browser {
   }
 
   async page(condition: string): Promise<Row[]> {
-    const side = (name: string): string => `(
-      select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number'
-                                         and (abs(value::numeric) > 9007199254740991 or ${this.#idColumns}::jsonb -> o.source ? key)
-                                        then to_jsonb(value #>> '{}') else value end)
-        from jsonb_each(o.${name}) where key <> ${quoteLiteral(COUNTERS_KEY)}) as ${name}`;
     const { rows } = await this.client.query<Row>(`
-      select o.id, o.at, o.source, o.op, ${side('new')}, ${side('old')}
+      select o.id, o.at, o.source, o.op, ${this.#cells}
         from belfry.outbox o
        where ${condition}
        order by o.id desc
@@ -192,10 +186,4 @@ function itemOf(source: Source | undefined, config: Config, row: Row, event: Sou
 function textOf(value: unknown): string | null {
   if (value === null || value === undefined) return null;
   return typeof value === 'string' ? value : JSON.stringify(value);
-}
-
-/** Columns by source that hold ids; what is only included is plain JSON. */
-function idColumnsOf(config: Config): Record<string, readonly string[]> {
-  const mapped = config.sources.map((source) => [source.name, mappedColumns({ ...source, include: [] })] as const);
-  return Object.fromEntries([...mapped, ...pairsOf(config).map(({ name, columns }) => [name, columns] as const)]);
 }

@@ -5,6 +5,7 @@
 
 import type pg from 'pg';
 import type { Config, Source } from '../config.js';
+import { messageOf } from '../errors.js';
 import type { SuppressRule } from '../rules/event.js';
 import { suppressedBy } from '../rules/privacy.js';
 import { quoteTable } from '../sql.js';
@@ -13,6 +14,7 @@ import type { ColumnTypes } from '../schema/columns.js';
 import { deliveryOf, deliveryQuestions } from './questions.js';
 import { pushesOf, timesOf } from './explain-times.js';
 import type { EventTimes } from './explain-times.js';
+import { blame } from './failures.js';
 import { planPage } from './plan.js';
 import type { DeliverStep, Step } from './plan.js';
 import { PrivacyLoader } from './privacy-facts.js';
@@ -50,6 +52,8 @@ export interface Explanation {
   /** Why it is a dead letter. */
   readonly error: string | null;
   readonly recipients: readonly ExplainedRecipient[];
+  /** False where the config's SQL fails on the row: then it may be for others than `recipients`. */
+  readonly recipientsKnown: boolean;
   /** What recipients do not say. */
   readonly notes: readonly string[];
 }
@@ -90,7 +94,7 @@ export async function explainEvent(
   if (row === null) return null;
   const types = await loadColumnTypes(client, config);
   const user = who === null ? null : await personOf(client, who, types);
-  const { item, notes } = await resolved(client, config, types, id, row);
+  const { item, unknown, notes } = await resolved(client, config, types, id, row);
   const sources = new Map(config.sources.map((source) => [source.name, source]));
   const plan = planPage(item === null ? [] : [item], {
     sources,
@@ -112,7 +116,7 @@ export async function explainEvent(
   if (row.error !== null) {
     for (const userId of possible)
       found.set(userId, { ...nobody(userId), verdict: 'dead', at: row.failed_at?.toISOString() ?? null });
-    if (possible.size === 0) notes.push('It failed before anybody could tell whom it is for.');
+    if (unknown !== null) notes.push('It failed before anybody could tell whom it is for.');
   } else if (!row.read) {
     for (const userId of possible) if (!found.has(userId)) found.set(userId, nobody(userId));
   } else {
@@ -122,13 +126,15 @@ export async function explainEvent(
       for (const entry of await unrecorded(client, config, types, item, delivers, missing, notes))
         found.set(entry.user_id, entry);
     } else {
-      const { by, at, reason } = discarded;
+      const { by, at, error, reason } = discarded;
+      const why = reason === null ? '' : `: ${reason}`;
       notes.push(
-        `A dead letter that ${by} discarded${reason === null ? '' : `: ${reason}`}. belfry replay would deliver it.`,
+        `A dead letter (${error}) that ${by} discarded${why}.${unknown === null ? ' belfry replay would deliver it.' : ''}`,
       );
       for (const userId of missing) found.set(userId, { ...nobody(userId), verdict: 'dead', at: at.toISOString() });
     }
   }
+  if (unknown !== null && row.error === null) notes.push(`Whom it is for cannot be asked: ${unknown}.`);
   if (row.source === 'belfry.announce') {
     const announced = await announcementOf(client, id);
     notes.push(
@@ -153,6 +159,7 @@ export async function explainEvent(
     read: row.read,
     error: row.error,
     recipients: await withSockets(client, recipients),
+    recipientsKnown: unknown === null,
     notes,
   };
 }
@@ -190,38 +197,51 @@ async function eventRow(client: pg.ClientBase, id: string): Promise<EventRow | n
   return rows[0] ?? null;
 }
 
-/** The event with its recipients of today; null where values in it can't be resolved. */
+/**
+ * The event with its recipients of today. `unknown`: why they can't be asked for; then it comes without, or not at all where even what is
+ * stored of its row can't be found.
+ */
 async function resolved(
   client: pg.ClientBase,
   config: Config,
   types: ColumnTypes,
   id: string,
   { error }: EventRow,
-): Promise<{ readonly item: PageEvent | null; readonly notes: string[] }> {
+): Promise<{ readonly item: PageEvent | null; readonly unknown: string | null; readonly notes: string[] }> {
   const page = `select ${BigInt(id)} as id, '3'::xid8 as xid, coalesce(o.at, d.event_at) as at, coalesce(o.source, d.source) as source,
       coalesce(o.op, d.op) as op, coalesce(o.new, d.new) as new, coalesce(o.old, d.old) as old
     from (select) one left join belfry.outbox o on o.id = ${BigInt(id)} left join belfry.dead_event d on d.event_id = ${BigInt(id)}`;
-  try {
-    const { rows } = await client.query<ResolvedRow>(resolveSql(config.sources, types)(page));
-    const names = new Set(config.sources.map(({ name }) => name));
-    const [item = null] = eventsOf(rows, names);
-    const notes =
-      item?.kind === 'other' && !item.event.source.startsWith('belfry.')
-        ? [`The config has no source ${item.event.source} (any more).`]
-        : [];
-    return { item, notes };
-  } catch (cause) {
-    if (error === null) throw cause;
-    return { item: null, notes: [] };
+  const names = new Set(config.sources.map(({ name }) => name));
+  let unknown: string | null = null;
+  for (const recipients of [true, false]) {
+    try {
+      const { rows } = await client.query<ResolvedRow>(resolveSql(config.sources, types, { recipients })(page));
+      const [item = null] = eventsOf(rows, names);
+      const notes =
+        item?.kind === 'other' && !item.event.source.startsWith('belfry.')
+          ? [`The config has no source ${item.event.source} (any more).`]
+          : [];
+      return { item, unknown, notes };
+    } catch (cause) {
+      if (error === null && blame(cause) !== 'event') throw cause;
+      unknown ??= messageOf(cause);
+    }
   }
+  return { item: null, unknown, notes: [] };
 }
 
-async function discardOf(
-  client: pg.ClientBase,
-  id: string,
-): Promise<{ readonly by: string; readonly at: Date; readonly reason: string | null } | null> {
-  const { rows } = await client.query<{ by: string; at: Date; reason: string | null }>(
-    `select discarded_by as by, discarded_at as at, reason from belfry.discarded_event
+interface Discard {
+  readonly by: string;
+  readonly at: Date;
+  /** Why it was a dead letter. */
+  readonly error: string;
+  /** Why it was discarded. */
+  readonly reason: string | null;
+}
+
+async function discardOf(client: pg.ClientBase, id: string): Promise<Discard | null> {
+  const { rows } = await client.query<Discard>(
+    `select discarded_by as by, discarded_at as at, error, reason from belfry.discarded_event
       where event_id = $1 order by discarded_at desc limit 1`,
     [id],
   );
@@ -257,6 +277,8 @@ function fromShare(share: ShareRow, id: string, steps: readonly Step[]): Explain
     return { ...base, verdict: 'withdrawn', at: removed_at?.toISOString() ?? null };
   }
   if (!isThis) return null;
+  // A muted thread takes the whole notification away, and leaves what stands behind it.
+  if (share.withdrawn === true) return { ...base, verdict: 'withdrawn', at: share.pushed_at?.toISOString() ?? null };
   if (share.waits) return { ...base, verdict: 'pending', at: share.due_at?.toISOString() ?? null };
   return {
     ...base,

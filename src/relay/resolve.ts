@@ -16,9 +16,16 @@ import type { ColumnTypes } from '../schema/columns.js';
 import { blocksSource, mutesSource } from './plan.js';
 import { wideRecipients } from './resolved.js';
 
-/** Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old). */
-export function resolveSql(sources: readonly Source[], types: ColumnTypes): (pageSelect: string) => string {
-  const branches = sources.map((source) => sourceBranch(source, types));
+/**
+ * Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old).
+ * `recipients` false: nobody is asked for them, for whom they are no matter, or where asking failed.
+ */
+export function resolveSql(
+  sources: readonly Source[],
+  types: ColumnTypes,
+  { recipients }: { readonly recipients: boolean } = { recipients: true },
+): (pageSelect: string) => string {
+  const branches = sources.map((source) => sourceBranch(source, types, recipients));
   const names = ["''", ...sources.map((source) => quoteLiteral(source.name))];
   branches.push(otherBranch(names, types));
   const body = branches.join('\nunion all\n');
@@ -47,12 +54,14 @@ export function resolvesByKey(sources: readonly Source[], types: ColumnTypes): b
   });
 }
 
-function sourceBranch(source: Source, types: ColumnTypes): string {
+function sourceBranch(source: Source, types: ColumnTypes, recipients: boolean): string {
   const name = quoteLiteral(source.name);
   const joins: string[] = [];
   const actor = actorSql(source, types, joins);
   // One more than fit tells that the event is wide.
-  const recipient = recipientSql(source, types, joins, `limit ${String(wideRecipients + 1)}`);
+  const recipient = recipients
+    ? recipientSql(source, types, joins, `limit ${String(wideRecipients + 1)}`)
+    : 'null::text';
   const counts =
     source.counter === null ? 'false' : 'seed.seed is null or not pg_visible_in_snapshot(p.xid, seed.seed)';
   if (source.counter !== null) joins.push(`left join belfry.source_state seed on seed.source = ${name}`);

@@ -20,9 +20,12 @@ let wrong: Batches;
 let ada: string, bo: string, cleo: string, post: string;
 
 beforeAll(async () => {
-  database = await createTestDatabase({ prepare: socialSql });
+  database = await createTestDatabase({
+    prepare: `${socialSql}; create table public.thread_mutes (user_id bigint, post_id bigint, primary key (user_id, post_id));`,
+  });
   client = await database.client();
-  const text = socialConfig(database.url);
+  const threadMutes = { table: 'thread_mutes', user: 'user_id', kind: 'post', id: 'post_id' };
+  const text = socialConfig(database.url, { threadMutes });
   batches = await startBatches(database, text);
   await installCapture(client, batches.config);
   const mistaken = parse(text) as { sources: { name: string; recipient: unknown }[] };
@@ -73,6 +76,29 @@ describe('explain', () => {
     expect(await explain(id)).toEqual([withdrawn]);
     // The event that undid it says the same.
     expect(await explain(await lastEvent())).toEqual([withdrawn]);
+  });
+
+  it('withdrawn where its thread was muted since, whether it was alone in its notification, joined it or waits', async () => {
+    const ids: string[] = [];
+    for (const act of [
+      () => addComment(database.pool, post, bo),
+      () => like(database.pool, bo, post),
+      () => like(database.pool, cleo, post),
+    ]) {
+      await act();
+      ids.push(await lastEvent());
+      await batches.run();
+    }
+    for (const id of ids.slice(0, 2)) expect(await explain(id)).toMatchObject([{ verdict: 'delivered' }]);
+    await client.query('insert into thread_mutes values ($1, $2)', [ada, post]);
+    await batches.run();
+    const { rows } = await client.query<{ at: Date }>(
+      'select pushed_at as at from belfry.notification where user_id = $1 and withdrawn order by id',
+      [ada],
+    );
+    const [comment, likes] = rows.map(({ at }) => at.toISOString());
+    for (const [i, at] of [comment, likes, likes].entries())
+      expect(await explain(ids[i] ?? '')).toMatchObject([{ user_id: ada, verdict: 'withdrawn', rule: null, at }]);
   });
 
   it('pending in a window, merged when that has ended', async () => {

@@ -162,8 +162,9 @@ export class DeadRetry implements JobRun {
         d.event_at as at, d.source, d.op, d.new, d.old from belfry.dead_event d where d.event_id = ${BigInt(id)}) p`;
     const { config, types } = this;
     const sources = mappedSources(config);
-    const then = await this.resolve(`select * from ${page}`);
-    const now = await this.resolve(presentRows(page, config.sources, types));
+    // What it was is counted and told in channels; whom it was for then is no matter, and may be what it failed by.
+    const then = await this.resolve(`select * from ${page}`, { recipients: false });
+    const now = await this.resolve(presentRows(page, config.sources, types), { recipients: true });
     const { preparation } = await this.planner.prepare(now);
     const live = planPage(then, {
       sources: new Map(sources.map((source) => [source.name, source])),
@@ -186,9 +187,9 @@ export class DeadRetry implements JobRun {
     };
   }
 
-  private async resolve(page: string): Promise<PageEvent[]> {
+  private async resolve(page: string, asked: { readonly recipients: boolean }): Promise<PageEvent[]> {
     const sources = mappedSources(this.config);
-    const { rows } = await this.client.query<ResolvedRow>(resolveSql(sources, this.types)(page));
+    const { rows } = await this.client.query<ResolvedRow>(resolveSql(sources, this.types, asked)(page));
     return eventsOf(rows, new Set(sources.map(({ name }) => name)));
   }
 

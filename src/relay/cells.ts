@@ -1,0 +1,24 @@
+/** `new` and `old` of an event as people see them: the mapped columns, ids and integers beyond 2^53 as text. */
+
+import { COUNTERS_KEY } from '../capture/rows.js';
+import { mappedColumns } from '../config.js';
+import type { Config } from '../config.js';
+import { quoteLiteral } from '../sql.js';
+import { pairsOf } from './filter.js';
+
+/** Columns `new` and `old` of a select from `row`, which has those and `source`. Without a config nobody knows which columns hold ids. */
+export function cellsSql(config: Config | null, row: string): string {
+  const ids = quoteLiteral(JSON.stringify(config === null ? {} : idColumnsOf(config)));
+  const side = (name: string): string => `(
+      select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number'
+                                         and (abs(value::numeric) > 9007199254740991 or ${ids}::jsonb -> ${row}.source ? key)
+                                        then to_jsonb(value #>> '{}') else value end)
+        from jsonb_each(${row}.${name}) where key <> ${quoteLiteral(COUNTERS_KEY)}) as ${name}`;
+  return `${side('new')}, ${side('old')}`;
+}
+
+/** Columns by source that hold ids; what is only included is plain JSON. */
+function idColumnsOf(config: Config): Record<string, readonly string[]> {
+  const mapped = config.sources.map((source) => [source.name, mappedColumns({ ...source, include: [] })] as const);
+  return Object.fromEntries([...mapped, ...pairsOf(config).map(({ name, columns }) => [name, columns] as const)]);
+}
