@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { cellsSql } from '../relay/cells.js';
+import { cellsSql, withCells } from '../relay/cells.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';
@@ -178,11 +178,11 @@ function withMigrated<Result>(options: CommonOptions, work: (client: pg.Client) 
 async function read(options: CommonOptions, which: string, values: readonly unknown[]): Promise<DeadLetter[]> {
   const cells = cellsSql(await configIfAny(options), 'd');
   return withMigrated(options, async (client) => {
-    const { rows } = await client.query<DeadLetter>(
+    const { rows } = await client.query<Omit<DeadLetter, 'new' | 'old'> & { new: string | null; old: string | null }>(
       `select d.id, d.source, d.op, d.at, d.failed_at, d.attempts, d.sqlstate, d.error, d.waits_for::text[] as waits_for, ${cells}
          from belfry.dead_letter d ${which}`,
       [...values],
     );
-    return rows;
+    return rows.map(withCells);
   });
 }

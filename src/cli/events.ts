@@ -44,7 +44,8 @@ export function filterOf(options: FilterOptions): OutboxFilter & { readonly limi
   };
 }
 
+/** An id alone is one of any kind. */
 function kindAndId(text: string): string {
-  if (!/^[^:]+:./s.test(text)) throw new InvalidArgumentError('It must be kind:id, such as post:42.');
+  if (!/^([^:]+:.|[^:]+$)/s.test(text)) throw new InvalidArgumentError('It must be kind:id, such as post:42.');
   return text;
 }

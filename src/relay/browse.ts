@@ -13,7 +13,8 @@ import { quoteLiteral } from '../sql.js';
 import type { SourceEvent } from '../rules/event.js';
 import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
-import { cellsSql } from './cells.js';
+import { cellsSql, withCells } from './cells.js';
+import type { Cells } from './cells.js';
 import { conditionOf, isTold, pairsOf, userColumns } from './filter.js';
 import type { OutboxFilter } from './filter.js';
 import { resolveSql } from './resolve.js';
@@ -72,14 +73,14 @@ export async function showOutbox(client: pg.ClientBase, config: Config, id: stri
   return itemOf(browser.sources.get(row.source), config, row, resolved.get(row.id));
 }
 
-interface Row {
+interface EventRow {
   readonly id: string;
   readonly at: Date;
   readonly source: string;
   readonly op: string;
-  readonly new: Readonly<Record<string, unknown>> | null;
-  readonly old: Readonly<Record<string, unknown>> | null;
 }
+type StoredRow = EventRow & { readonly new: string | null; readonly old: string | null };
+type Row = EventRow & { readonly new: Cells; readonly old: Cells };
 
 class Browser {
   readonly sources: ReadonlyMap<string, Source>;
@@ -101,13 +102,13 @@ class Browser {
   }
 
   async page(condition: string): Promise<Row[]> {
-    const { rows } = await this.client.query<Row>(`
+    const { rows } = await this.client.query<StoredRow>(`
       select o.id, o.at, o.source, o.op, ${this.#cells}
         from belfry.outbox o
        where ${condition}
        order by o.id desc
        limit ${PAGE_ROWS}`);
-    return rows;
+    return rows.map(withCells);
   }
 
   /** A row that a trigger of a source wrote, of a source that the config still names. */

@@ -1,19 +1,30 @@
-/** `new` and `old` of an event as people see them: the mapped columns, ids and integers beyond 2^53 as text. */
+/** `new` and `old` of an event as people see them: the mapped columns, ids and numbers beyond 2^53 as text. */
 
 import { COUNTERS_KEY } from '../capture/rows.js';
 import { mappedColumns } from '../config.js';
 import type { Config } from '../config.js';
+import { parseJson } from '../json.js';
 import { quoteLiteral } from '../sql.js';
 import { pairsOf } from './filter.js';
 
-/** Columns `new` and `old` of a select from `row`, which has those and `source`. Without a config nobody knows which columns hold ids. */
+export type Cells = Readonly<Record<string, unknown>> | null;
+
+/** What `cellsSql` selects, read. */
+export function withCells<Row>(
+  row: Row & { readonly new: string | null; readonly old: string | null },
+): Row & { new: Cells; old: Cells } {
+  const cells = (text: string | null): Cells => (text === null ? null : (parseJson(text) as Cells));
+  return { ...row, new: cells(row.new), old: cells(row.old) };
+}
+
+/** Columns `new` and `old` (JSON texts) of a select from `row`, which has those and `source`. Without a config nobody knows which columns hold ids. */
 export function cellsSql(config: Config | null, row: string): string {
   const ids = quoteLiteral(JSON.stringify(config === null ? {} : idColumnsOf(config)));
   const side = (name: string): string => `(
       select jsonb_object_agg(key, case when jsonb_typeof(value) = 'number'
-                                         and (abs(value::numeric) > 9007199254740991 or ${ids}::jsonb -> ${row}.source ? key)
+                                         and ${ids}::jsonb -> ${row}.source ? key
                                         then to_jsonb(value #>> '{}') else value end)
-        from jsonb_each(${row}.${name}) where key <> ${quoteLiteral(COUNTERS_KEY)}) as ${name}`;
+        from jsonb_each(${row}.${name}) where key <> ${quoteLiteral(COUNTERS_KEY)})::text as ${name}`;
   return `${side('new')}, ${side('old')}`;
 }
 

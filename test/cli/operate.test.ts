@@ -55,7 +55,7 @@ describe('dead letters', () => {
   beforeAll(async () => {
     await database.pool.query(`
       insert into belfry.dead_event (event_id, source, op, new, event_at, sqlstate, error)
-      select id, 'post_like', 'created', '{"user_id": 9007199254740993, "n": 5}', '2026-01-15T12:00:00Z', '22P02', 'it does not fit'
+      select id, 'post_like', 'created', '{"user_id": 9007199254740993, "n": 5, "of": [9007199254740993]}', '2026-01-15T12:00:00Z', '22P02', 'it does not fit'
       from generate_series(1, 5) id`);
   });
 
@@ -69,7 +69,7 @@ describe('dead letters', () => {
       at: '2026-01-15T12:00:00.000Z',
       attempts: 1,
       error: 'it does not fit',
-      new: { user_id: '9007199254740993', n: 5 },
+      new: { user_id: '9007199254740993', n: 5, of: ['9007199254740993'] },
       old: null,
     });
     expect((await run(database.url, 'dead-letter', 'list')).out).toMatch(

@@ -81,7 +81,7 @@ describe('wrong usage ends with 2 and a line that says so', () => {
     [['token', '--sub', '1', '--ttl', '999ms'], /at least 1s/],
     [['token', '--sub', '1', '--claim', 'sub=7', '-c', good], /--claim sub: that claim is set by --sub/],
     [['token', '--sub', '1', '--claim', 'exp=1', '-c', good], /--claim exp: that claim is set by --ttl/],
-    [['outbox', 'list', '--object', 'post', '-c', good], /kind:id/],
+    [['outbox', 'list', '--object', '', '-c', good], /kind:id/],
     [['outbox', 'list', '--object', ':1', '-c', good], /kind:id/],
     [['replay', '--object', 'post:', '-c', good], /kind:id/],
     [['replay', '--user', '', '-c', good], /empty/],
