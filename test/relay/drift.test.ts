@@ -228,7 +228,7 @@ it('a column on the way to the recipient is gone: an alarm, other sources go on,
     await database.pool.query('insert into likes (user_id, post_id) values (4, 10)');
     await database.pool.query('insert into follows values (2, 3)');
     expect((await said('does not fit the config')).problems).toContain(
-      'sources[0] (post_like).recipient.path[0]: table public.posts has no column owner_id',
+      'sources[0] (post_like).recipient.path[0].take: table public.posts has no column owner_id',
     );
     expect(await problems('mapping')).toBe(1);
     await settled();
