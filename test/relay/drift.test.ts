@@ -76,6 +76,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 interface Entry {
+  readonly level: number;
   readonly msg: string;
   readonly problems?: string[];
   readonly source?: string;
@@ -91,20 +92,25 @@ async function withRelay(
     readonly log: Entry[];
     said(part: string, source?: string): Promise<Entry>;
     problems(state: string): Promise<number>;
+    /** How many it has begun and ended. */
+    terms(): number;
   }) => Promise<void>,
 ): Promise<void> {
   const log: Entry[] = [];
   const metrics = createMetrics();
+  let terms = 0;
   const relay = new Relay({
     config: of,
     broker: new MemoryBroker(),
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line) as Entry) }),
     metrics: metrics.relay,
+    observer: { leader: (leads) => void (terms += leads ? 0 : 1) },
   });
   await relay.start();
   try {
     await work({
       log,
+      terms: () => terms,
       async said(part, source) {
         const find = () => log.find((entry) => entry.msg.includes(part) && (source ?? entry.source) === entry.source);
         await expect.poll(find, { ...patience, message: `${part}: ${JSON.stringify(log)}` }).toBeDefined();
@@ -264,4 +270,37 @@ it('migrate, which puts triggers back too, marks what was missed for the relay',
   });
   expect(await inboxOf('1')).toMatchObject([{ data: { actor_count: 3 } }]);
   expect(await counter()).toBe(4);
+});
+
+it('SQL of the config that needs what is not there: told once, with its places, however many terms fail, until it is there', async () => {
+  const follows = 'table: public.follows, key: [follower, followed], actor: follower';
+  const broken = configOf(`${sources()}
+  - { name: shy, type: shy, ${follows}, recipient: followed, object: { kind: p, id: followed }, visible: select 1 from public.views where who = :user }
+  - { name: team, type: team, ${follows}, recipient: { query: select who from public.team where team = :followed } }`);
+  await installCapture(await database.client(), broken);
+  await withRelay(broken, async ({ log, said, terms }) => {
+    const told = () => log.filter(({ problems }) => problems !== undefined);
+    const moreTerms = async () => {
+      const before = terms();
+      await expect.poll(terms, patience).toBeGreaterThan(before + 2);
+    };
+    const [shy, team] = [
+      'sources[3] (shy).visible: relation "public.views" does not exist',
+      'sources[4] (team).recipient.query: relation "public.team" does not exist',
+    ];
+    await said('so nothing is delivered');
+    await moreTerms();
+    expect(told()).toMatchObject([{ level: 50, problems: [shy, team] }]);
+    // Now a term begins, and ends where it reads.
+    await database.pool.query('create table views (who bigint)');
+    await expect.poll(() => told().length, patience).toBe(3);
+    await moreTerms();
+    expect(told().map(({ problems }) => problems)).toEqual([[shy, team], [team], [team]]);
+    await database.pool.query('create table team (team bigint, who bigint); insert into team values (1, 2)');
+    await said('as the config says again');
+    await database.pool.query('insert into follows values (4, 1)');
+    await settled();
+    expect(told()).toHaveLength(3);
+  });
+  expect(await inboxOf('2')).toContainEqual(expect.objectContaining({ type: 'team', user_id: '4' }));
 });
