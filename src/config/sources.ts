@@ -79,6 +79,11 @@ export function resolveSources(
     if (source.recipient === null && source.channels.length === 0 && !rechecking.has(source.name)) {
       warnings.push(`sources[${index}] (${source.name}) has neither recipient nor channels: its events reach nobody.`);
     }
+    if (source.channels.length > 0 && source.counter === null && source.include.length === 0) {
+      warnings.push(
+        `sources[${index}] (${source.name}) has channels, but its channels hear nothing: give it a counter or include.`,
+      );
+    }
   });
   for (const kind of silentKinds) {
     warnings.push(`Sources name channels of kind ${kind}, which channels does not: nobody may subscribe to them.`);

@@ -404,9 +404,19 @@ describe('warnings', () => {
     const text = `${BASE}auth: { secret: short }\nsources:\n  - { name: s, type: like, table: t, key: [id] }
   - { name: c, type: like, table: t, key: [id], channels: ["nope:{id}", all] }`;
     const { warnings } = parseConfig(text, {});
-    expect(warnings).toHaveLength(5);
-    for (const word of ['32 bytes', 'issuer', 'audience', 'sources[0]', 'kind nope'])
-      expect(warnings.join('\n')).toContain(word);
+    expect(warnings).toHaveLength(6);
+    const words = ['32 bytes', 'issuer', 'audience', 'sources[0]', 'kind nope', 'sources[1] (c) has channels, but'];
+    for (const word of words) expect(warnings.join('\n')).toContain(word);
+  });
+
+  it('tell of channels that hear nothing, for want of a counter and of columns', () => {
+    const warningsOf = (fields: string): readonly string[] =>
+      parseConfig(`${source(`channels: [all], object: { kind: p, id: p }, ${fields}`)}`, {}).warnings;
+    expect(warningsOf('recipient: r')).toEqual([
+      'sources[0] (s) has channels, but its channels hear nothing: give it a counter or include.',
+    ]);
+    expect(warningsOf('counter: { event: e, field: f }')).toEqual([]);
+    expect(warningsOf('include: [a]')).toEqual([]);
   });
 });
 
@@ -450,7 +460,7 @@ describe('files', () => {
       const missing = ['version: 1', 'sources: []'].filter((line) => !example.includes(line.split(' ')[0] ?? ''));
       const whole = `${missing.join('\n')}\n${example}`;
       const { warnings } = parseConfig(whole, example.includes('jwksUri') ? { DATABASE_URL: 'postgres://h/d' } : env);
-      expect(warnings.filter((warning) => /kind|recipient/.test(warning))).toEqual([]);
+      expect(warnings.filter((warning) => /kind|recipient|hear/.test(warning))).toEqual([]);
     }
   });
 });
