@@ -160,6 +160,9 @@ function numbered(sql: string): string {
   return replaceParameters(sql, (name) => `$${String(names.indexOf(name) + 1)}`);
 }
 
+/** SQLSTATEs of what passes: a connection, a deadlock, full memory, a lock that was not had in time, a server that shuts down. */
+const notOfSql = /^(?:08|40|53|55P03|57|58)/;
+
 /** What Postgres says of a statement, or null. That the type of a parameter is open is no problem: it is then text. */
 async function prepareProblem(client: pg.ClientBase, sql: string): Promise<string | null> {
   const name = 'belfry_mapping_check';
@@ -170,8 +173,9 @@ async function prepareProblem(client: pg.ClientBase, sql: string): Promise<strin
     if (sqlParameters(sql).length === 0 && !/\$\d/.test(sql)) await client.query(`explain execute ${name}`);
     return null;
   } catch (error) {
-    if (sqlState(error) === undefined) throw error;
-    return sqlState(error) === '42P18' ? null : messageOf(error);
+    const state = sqlState(error);
+    if (state === undefined || notOfSql.test(state)) throw error;
+    return state === '42P18' ? null : messageOf(error);
   } finally {
     await client.query('rollback');
     await client.query(`deallocate ${name}`).catch(() => undefined);

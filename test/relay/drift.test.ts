@@ -13,6 +13,7 @@ import type { Config } from '../../src/config.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
 import { createMetrics } from '../../src/metrics.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
+import { misfits } from '../../src/relay/misfits.js';
 import { Relay } from '../../src/relay/relay.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase } from '../support/postgres.js';
@@ -303,4 +304,19 @@ it('SQL of the config that needs what is not there: told once, with its places, 
     expect(told()).toHaveLength(3);
   });
   expect(await inboxOf('2')).toContainEqual(expect.objectContaining({ type: 'team', user_id: '4' }));
+});
+
+it('a table that is locked is no problem of the config', async () => {
+  const of = configOf(`
+  - { name: follow, type: follow, table: public.follows, key: [follower], recipient: followed, when: follower > 0 }
+  - { name: other, type: other, table: public.follows, key: [follower], recipient: followed, when: nope }`);
+  const error = await database.pool.query('select nope').catch((caught: unknown) => caught);
+  expect(await misfits(error, of)).toEqual(['sources[1] (other).when: column "nope" does not exist']);
+  const client = await database.client();
+  await client.query('begin; lock table follows in access exclusive mode');
+  try {
+    expect(await misfits(error, of)).toEqual([]);
+  } finally {
+    await client.query('rollback');
+  }
 });
