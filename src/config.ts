@@ -7,21 +7,18 @@
 import { readFile } from 'node:fs/promises';
 import { LineCounter, parseDocument } from 'yaml';
 import type { Document } from 'yaml';
-import type * as z from 'zod';
 import { applyOverrides, fieldOf, interpolate, overridesFor } from './config/environment.js';
 import type { Environment } from './config/environment.js';
-import { pathText, Problems, withoutUnknownKeys } from './config/problems.js';
-import type { Path } from './config/problems.js';
+import { pathText, Problems } from './config/problems.js';
 import { resolveConfig } from './config/resolve.js';
-import type { Sections } from './config/resolve.js';
-import { configSchema } from './config/schema.js';
-import type { RawConfig } from './config/schema.js';
+import { checkShape } from './config/shape.js';
 import type { Config, LogLevel } from './config/types.js';
 import { BelfryError, messageOf } from './errors.js';
 
 export type * from './config/types.js';
 export type { Environment } from './config/environment.js';
-export { channelColumns, mappedColumns } from './config/mapping.js';
+export { channelColumns, columnPlaces, mappedColumns } from './config/mapping.js';
+export type { ColumnPlace } from './config/mapping.js';
 export { CHANNEL_LENGTH, parseChannel, parseDuration, replaceParameters, sqlParameters } from './config/values.js';
 export type { ChannelName } from './config/values.js';
 
@@ -60,8 +57,8 @@ export function parseConfig(
   const filled = applyOverrides(interpolate(data, env, unresolved), overrides);
   unresolved.moveTo(problems, (problemPath) => !overridden.has(pathText(problemPath)));
 
-  const sections = checkShape(filled, problems);
-  const config = resolveConfig(sections, { path, logLevel, problems, warnings });
+  const shape = checkShape(filled, problems);
+  const config = resolveConfig(shape, { path, logLevel, problems, warnings });
   if (config === null) throw problems.toError(path, document, lines, overridden);
   return config;
 }
@@ -110,33 +107,4 @@ function read(document: Document, path: string): unknown {
   }
   const told = document.errors.map((error) => `  ${error.message.split('\n')[0]?.replace(/:$/, '') ?? ''}`);
   throw new BelfryError('config_invalid', `${path} is not YAML\n${told.join('\n')}`);
-}
-
-// Section by section and source by source, so that what is sound goes on to the checks across sections.
-function checkShape(data: unknown, problems: Problems): Sections {
-  const mapping = typeof data === 'object' && data !== null && !Array.isArray(data) ? data : null;
-  if (mapping === null) problems.add([], 'must be a mapping that begins with version: 1');
-  for (const key of Object.keys(mapping ?? {})) {
-    if (!Object.hasOwn(configSchema.shape, key)) problems.add([key], 'is not a known key');
-  }
-  const sections: Record<string, unknown> = {};
-  for (const [key, schema] of Object.entries(configSchema.shape)) {
-    const value = fieldOf(mapping, key) ?? undefined;
-    if (key === 'sources' && Array.isArray(value)) {
-      const { element } = configSchema.shape.sources;
-      sections[key] = value.map((source: unknown, index) => shaped(element, source, [key, index], problems));
-    } else {
-      sections[key] = shaped(schema, value, [key], problems);
-    }
-  }
-  return sections as Sections satisfies { sources?: readonly (RawConfig['sources'][number] | undefined)[] };
-}
-
-/** Undefined where it is not sound. What has no other problem than keys that nobody knows goes on without them. */
-function shaped(schema: z.ZodType, value: unknown, path: Path, problems: Problems): unknown {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const { issues } = result.error;
-  problems.addIssues(path, issues, value);
-  return schema.safeParse(withoutUnknownKeys(value, issues)).data;
 }

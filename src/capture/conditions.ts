@@ -11,18 +11,28 @@ import type { Config } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
 import { quoteIdent } from '../sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
-import { readCatalog, type Catalog } from './catalog.js';
-import { assertNone, capturedSources } from './desired.js';
+import { readCatalog, tableKey, type Catalog } from './catalog.js';
+import { capturedSources, type CapturedSource } from './desired.js';
 import { CAPTURE_ROLE, qualified } from './names.js';
 import { borrowRole } from './plan.js';
 
-/** Throws `config_invalid` with every condition that does not run, and what Postgres says where it can't be tried. In no transaction. */
-export async function assertConditions(client: pg.ClientBase, config: Config): Promise<void> {
-  if (capturedSources(config).every(({ when }) => when === null)) return;
-  await withMigrationLock(client, async () => {
+/**
+ * A line for every condition that does not run. Left out are those of tables that are not there, and those that `told` has a line of. Throws
+ * what Postgres says where none can be tried. In no transaction.
+ */
+export async function conditionProblems(
+  client: pg.ClientBase,
+  config: Config,
+  told: readonly string[],
+): Promise<string[]> {
+  const sources = capturedSources(config).filter(
+    ({ path, when }) => when !== null && !told.some((line) => line.startsWith(`${path}.when: `)),
+  );
+  if (sources.length === 0) return [];
+  return withMigrationLock(client, async () => {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return assertNone(await conditionProblems(client, config), config);
+        return await tried(client, sources);
       } catch (error) {
         // Roles belong to the cluster: another database's migration has made one just now, or its uninstall dropped one.
         if (!['42710', '23505', '42704'].includes(sqlState(error) ?? '') || attempt === ATTEMPTS) throw error;
@@ -34,22 +44,23 @@ export async function assertConditions(client: pg.ClientBase, config: Config): P
 const ATTEMPTS = 3;
 const VIEW = 'belfry.condition_on_trial';
 
-async function conditionProblems(client: pg.ClientBase, config: Config): Promise<string[]> {
-  const catalog = await readCatalog(client, []);
+async function tried(client: pg.ClientBase, sources: readonly CapturedSource[]): Promise<string[]> {
+  const tables = sources.map(({ table }) => table);
+  const catalog = await readCatalog(client, tables);
   const problems: string[] = [];
   await client.query('begin');
   try {
     const { rowCount } = await client.query(`select from pg_catalog.pg_namespace where nspname = 'belfry'`);
     if (rowCount === 0) await client.query('create schema belfry');
     const acting = actingStatements(catalog);
-    for (const { path, table, when } of capturedSources(config)) {
-      if (when === null) continue;
+    for (const { path, table, when } of sources) {
+      if ((catalog.tables.get(tableKey(table)) ?? null) === null) continue;
       await client.query('savepoint belfry_condition');
       await client.query(`create view ${VIEW} as select * from ${qualified(table)}`);
       for (const sql of acting) await client.query(sql);
       await client.query('set local search_path = pg_catalog, pg_temp');
       try {
-        await client.query(`select from (select * from ${VIEW} limit 0) as belfry_new where (\n${when}\n)`);
+        await client.query(`select from (select * from ${VIEW} limit 0) as belfry_new where (\n${when ?? ''}\n)`);
       } catch (error) {
         problems.push(`${path}.when: ${messageOf(error)}${adviceOn(error, catalog)}`);
       }

@@ -1,11 +1,6 @@
-/**
- * From config and catalog to what should be installed: functions, and triggers on every table and on each of its partitions.
- *
- * Every problem of the mapping is found before anything is changed, and all of them are told at once.
- */
+/** From config and catalog to what should be installed: functions, and triggers on every table and on each of its partitions. */
 
-import { mappedColumns, type Config } from '../config.js';
-import { BelfryError } from '../errors.js';
+import { columnPlaces, mappedColumns, type ColumnPlace, type Config } from '../config.js';
 import { parseTableName, type TableName } from '../sql.js';
 import { effectiveWakeup, type Wakeup } from './bell.js';
 import { CAPTURE_LOCK_TIMEOUT, functionBody } from './body.js';
@@ -28,6 +23,8 @@ export interface CapturedSource {
   readonly path: string;
   readonly table: TableName;
   readonly columns: readonly string[];
+  /** Where the config names them; one may come twice. */
+  readonly places: readonly ColumnPlace[];
   readonly when: string | null;
   readonly capture: CaptureMode;
   readonly onError: 'available' | 'strict';
@@ -70,32 +67,36 @@ export function capturedSources(config: Config): CapturedSource[] {
     path: `sources[${i}] (${source.name})`,
     table: parseTableName(source.table),
     columns: mappedColumns(source),
+    places: columnPlaces(source),
     when: source.when,
     capture: source.capture,
     onError: source.onError,
   }));
-  const add = (
+  const add = <Rows extends { readonly table: string; readonly when: string | null }>(
     name: string,
     path: string,
-    { table, when }: { readonly table: string; readonly when: string | null },
-    columns: readonly (string | null)[],
+    rows: Rows | null,
+    keys: readonly (keyof Rows & string)[],
   ): void => {
-    const named = [...new Set(columns.filter((column) => column !== null))];
+    if (rows === null) return;
+    const places = keys.flatMap((place) => {
+      const column = rows[place];
+      return typeof column === 'string' ? [{ place, column }] : [];
+    });
     sources.push({
       name,
       path,
-      table: parseTableName(table),
-      columns: named,
-      when,
+      table: parseTableName(rows.table),
+      columns: [...new Set(places.map(({ column }) => column))],
+      places,
+      when: rows.when,
       capture: 'statement',
       onError: 'available',
     });
   };
-  const { blocks, mutes, threadMutes } = config;
-  if (blocks !== null) add(BLOCKS_SOURCE, 'blocks', blocks, [blocks.from, blocks.to, blocks.until]);
-  if (mutes !== null) add(MUTES_SOURCE, 'mutes', mutes, [mutes.from, mutes.to, mutes.until]);
-  if (threadMutes !== null)
-    add(THREAD_MUTES_SOURCE, 'threadMutes', threadMutes, [threadMutes.user, threadMutes.id, threadMutes.until]);
+  add(BLOCKS_SOURCE, 'blocks', config.blocks, ['from', 'to', 'until']);
+  add(MUTES_SOURCE, 'mutes', config.mutes, ['from', 'to', 'until']);
+  add(THREAD_MUTES_SOURCE, 'threadMutes', config.threadMutes, ['user', 'id', 'until']);
   return sources;
 }
 
@@ -110,40 +111,6 @@ function withKind(source: CapturedSource, { threadMutes }: Config, table: Catalo
 /** The tables that the config captures from. */
 export function capturedTables(config: Config): TableName[] {
   return capturedSources(config).map((source) => source.table);
-}
-
-/** A line per problem: tables and columns that do not exist, or can't be captured. */
-export function captureProblems(config: Config, catalog: Catalog): string[] {
-  return capturedSources(config).flatMap((source) => problemsOf(source, catalog));
-}
-
-/** Throws BelfryError `config_invalid` with these problems, where there are any. */
-export function assertNone(problems: readonly string[], config: Config): void {
-  if (problems.length > 0)
-    throw new BelfryError('config_invalid', [`${config.path}:`, ...problems.map((line) => `  ${line}`)].join('\n'));
-}
-
-export function assertMapped(config: Config, catalog: Catalog): void {
-  assertNone(captureProblems(config, catalog), config);
-}
-
-function problemsOf(source: CapturedSource, catalog: Catalog): string[] {
-  const { path, table } = source;
-  const found = catalog.tables.get(tableKey(table)) ?? null;
-  const name = `${table.schema}.${table.name}`;
-  if (found === null) return [`${path}: there is no table ${name} in database ${catalog.database}`];
-  if (found.kind !== 'r' && found.kind !== 'p')
-    return [`${path}: ${name} is not a table; views and foreign tables can't be captured`];
-  const columns = new Map(found.columns.map((column) => [column.name, column]));
-  return source.columns.flatMap((column) => {
-    const known = columns.get(column);
-    if (known === undefined) return [`${path}: table ${name} has no column ${column}`];
-    if (/[\r\n]/.test(column))
-      return [`${path}: column ${JSON.stringify(column)} has a line break in its name, which can't be captured`];
-    if (known.virtual)
-      return [`${path}: column ${column} of ${name} is computed when it is read (virtual), which triggers can't see`];
-    return [];
-  });
 }
 
 /** What should be installed. Tables that do not exist are left out; `types` of columns that are gone are taken from the records. */

@@ -12,11 +12,12 @@ import { BelfryError, messageOf, sqlState } from '../errors.js';
 import { quoteIdent } from '../sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, tableKey, type Catalog } from './catalog.js';
-import { assertConditions } from './conditions.js';
-import { assertMapped, capturedTables } from './desired.js';
+import { conditionProblems } from './conditions.js';
+import { capturedTables } from './desired.js';
 import { runInTransaction, runWithTableLock, type CaptureLog } from './locks.js';
 import { CAPTURE_ROLE, qualified } from './names.js';
 import { missingRoles, planCapture } from './plan.js';
+import { assertNone, captureProblems } from './problems.js';
 
 export { capturedTables } from './desired.js';
 export { captureSql } from './plan.js';
@@ -48,8 +49,7 @@ export async function installCapture(
     const before = await readCatalog(client, capturedTables(config));
     if (before.ring === null)
       throw new BelfryError('not_migrated', 'There is no schema belfry in this database: run `belfry migrate`.');
-    assertMapped(config, before);
-    await assertInstallable(client, config, before);
+    await assertInstallable(client, config, before, captureProblems(config, before));
     assertRoles(before);
     const changed: string[] = [];
     for (let attempt = 1; ; attempt += 1) {
@@ -115,14 +115,25 @@ function denied(error: unknown): unknown {
   );
 }
 
-/** What is wrong beside the mapping, before anything is changed: throws `database_denied` (not the owner) and `config_invalid` (conditions). */
-export async function assertInstallable(client: pg.ClientBase, config: Config, catalog: Catalog): Promise<void> {
-  assertOwned(config, catalog);
+/**
+ * Before anything is changed: throws `config_invalid` with the problems that were found and, with them, the conditions that do not run, else
+ * `database_denied` (not the owner).
+ */
+export async function assertInstallable(
+  client: pg.ClientBase,
+  config: Config,
+  catalog: Catalog,
+  found: readonly string[],
+): Promise<void> {
+  if (found.length === 0) assertOwned(config, catalog);
+  let conditions: readonly string[] = [];
   try {
-    await assertConditions(client, config);
+    conditions = await conditionProblems(client, config, found);
   } catch (error) {
-    throw denied(error);
+    // Where they can't be tried, what was found is told without them.
+    if (found.length === 0) throw denied(error);
   }
+  assertNone([...found, ...conditions], config);
 }
 
 /** Throws `database_denied` when the tables belong to somebody else: triggers need their owner. */

@@ -6,14 +6,14 @@
 import type { Command } from 'commander';
 import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
-import { assertNone, capturedSources, captureProblems } from '../capture/desired.js';
+import { capturedSources } from '../capture/desired.js';
 import { assertInstallable, assertRoles, capturedTables, captureSql, installCapture } from '../capture/install.js';
+import { configProblems } from '../capture/problems.js';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { seedCounters, seedScript } from '../inbox/seed.js';
 import { ensurePartitions, partitionsSql } from '../outbox/partitions.js';
 import { assertSuitable, serverInfo } from '../postgres.js';
-import { mappingProblems } from '../schema/mapping.js';
 import { assertOwnSession } from '../schema/session.js';
 import { migrate, migrationSql, restoreOutbox, restoreOutboxSql } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';
@@ -31,8 +31,7 @@ export function registerMigrate(program: Command): void {
         await assertOwnSession(client, config.database.listenUrl);
         // Before anything is changed: a mapping that can't work, or the wrong user, to whom the schema would then belong.
         const catalog = await readCatalog(client, capturedTables(config));
-        assertNone([...captureProblems(config, catalog), ...(await mappingProblems(client, config))], config);
-        await assertInstallable(client, config, catalog);
+        await assertInstallable(client, config, catalog, await configProblems(client, config, catalog));
         if (options.dryRun) return print(await dryRun(client, config));
         assertRoles(catalog);
         await install(client, config);

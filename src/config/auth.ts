@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { messageOf } from '../errors.js';
 import type { Problems } from './problems.js';
 import type { RawAuth } from './schema.js';
+import type { Sound } from './shape.js';
 import type { Algorithm, AuthConfig, AuthKey } from './types.js';
 
 /** RFC 7518, 3.2: a key for HS256 has at least as many bits as its hash. */
@@ -14,14 +15,14 @@ const SECRET_BYTES = 32;
 const RSA: readonly Algorithm[] = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
 const CURVES: Readonly<Record<string, Algorithm>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
 
-/** Undefined when something was wrong. */
-export function resolveAuth(
-  raw: RawAuth,
+/** The key, with what fits it; undefined when it can't be told. */
+export function checkAuth(
+  raw: Sound<RawAuth>,
   fileName: (name: string) => string,
   problems: Problems,
-  warnings: string[],
-): AuthConfig | undefined {
-  const given = (['secret', 'publicKey', 'jwksUri'] as const).filter((name) => raw[name] !== undefined);
+): FittingKey | undefined {
+  const isGiven = (name: keyof RawAuth): boolean => raw[name] !== undefined || problems.tells(['auth', name]);
+  const given = (['secret', 'publicKey', 'jwksUri'] as const).filter(isGiven);
   if (given.length !== 1) {
     const found = given.length === 0 ? 'none is there' : `${given.join(' and ')} are`;
     problems.add(['auth'], `needs exactly one of secret, publicKey, jwksUri; ${found}`);
@@ -29,13 +30,16 @@ export function resolveAuth(
   }
   const resolved = resolveKey(raw, fileName, problems);
   if (resolved === undefined) return undefined;
-  const { key, fitting, standard } = resolved;
-  const algorithms = raw.algorithms ?? standard;
-  algorithms.forEach((algorithm, index) => {
-    if (!fitting.includes(algorithm)) {
+  const { fitting } = resolved;
+  raw.algorithms?.forEach((algorithm, index) => {
+    if (algorithm !== undefined && !fitting.includes(algorithm)) {
       problems.add(['auth', 'algorithms', index], `${algorithm} does not fit the key; possible: ${fitting.join(', ')}`);
     }
   });
+  return resolved;
+}
+
+export function resolveAuth(raw: RawAuth, { key, standard }: FittingKey, warnings: string[]): AuthConfig {
   if (key.kind === 'secret' && Buffer.byteLength(key.secret) < SECRET_BYTES) {
     warnings.push(
       `auth.secret is shorter than ${SECRET_BYTES} bytes and can be guessed; make one with: openssl rand -hex 32`,
@@ -47,7 +51,7 @@ export function resolveAuth(
   }
   return {
     key,
-    algorithms,
+    algorithms: raw.algorithms ?? standard,
     issuer: raw.issuer ?? null,
     audience: typeof raw.audience === 'string' ? [raw.audience] : (raw.audience ?? null),
     userClaim: raw.userClaim,
@@ -56,14 +60,18 @@ export function resolveAuth(
   };
 }
 
-interface FittingKey {
+export interface FittingKey {
   readonly key: AuthKey;
   readonly fitting: readonly Algorithm[];
   /** What is allowed when the config does not say. */
   readonly standard: readonly Algorithm[];
 }
 
-function resolveKey(raw: RawAuth, fileName: (name: string) => string, problems: Problems): FittingKey | undefined {
+function resolveKey(
+  raw: Sound<RawAuth>,
+  fileName: (name: string) => string,
+  problems: Problems,
+): FittingKey | undefined {
   if (raw.secret !== undefined) {
     return { key: { kind: 'secret', secret: raw.secret }, fitting: ['HS256', 'HS384', 'HS512'], standard: ['HS256'] };
   }
@@ -71,7 +79,7 @@ function resolveKey(raw: RawAuth, fileName: (name: string) => string, problems: 
     const fitting = [...RSA, ...Object.values(CURVES)];
     return { key: { kind: 'jwks', uri: raw.jwksUri }, fitting, standard: ['RS256', 'ES256'] };
   }
-  return readPublicKey(fileName(raw.publicKey ?? ''), problems);
+  return raw.publicKey === undefined ? undefined : readPublicKey(fileName(raw.publicKey), problems);
 }
 
 function readPublicKey(file: string, problems: Problems): FittingKey | undefined {

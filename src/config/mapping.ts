@@ -1,6 +1,12 @@
 /** Which columns of a source's table Belfry reads: what triggers store in the outbox, and nothing else. */
 
-import type { ChannelTemplate, Source } from './types.js';
+import type { Actor, ChannelTemplate, Recipient, Source } from './types.js';
+
+export interface ColumnPlace {
+  /** Where it stands within the source: `key[0]`, `object.id`. */
+  readonly place: string;
+  readonly column: string;
+}
 
 /**
  * The columns of the table that end up in the outbox, each once, in this order: key, actor, object, subject, recipient, channels,
@@ -8,18 +14,38 @@ import type { ChannelTemplate, Source } from './types.js';
  * knows only :user and :object_id, so neither adds any.
  */
 export function mappedColumns(source: Source): readonly string[] {
-  const columns = new Set<string>(source.key);
-  const { actor, object, subject, recipient } = source;
-  if (actor !== null) columns.add(actor.kind === 'column' ? actor.column : actor.hops[0].from);
-  if (object !== null) columns.add(object.id);
-  if (subject !== null) columns.add(subject.id);
-  if (recipient?.kind === 'column') columns.add(recipient.column);
-  if (recipient?.kind === 'path') columns.add(recipient.hops[0].from);
-  if (recipient?.kind === 'query') for (const parameter of recipient.parameters) columns.add(parameter);
-  if (recipient?.kind === 'list' || recipient?.kind === 'mentions') columns.add(recipient.column);
-  for (const template of source.channels) for (const column of channelColumns(template)) columns.add(column);
-  for (const column of source.include) columns.add(column);
-  return [...columns];
+  return [...new Set(columnPlaces(source).map(({ column }) => column))];
+}
+
+/** Likewise, at each place where one is named. */
+export function columnPlaces({ key, actor, object, subject, recipient, channels, include }: Source): ColumnPlace[] {
+  const all = (place: string, columns: readonly string[]): ColumnPlace[] =>
+    columns.map((column) => ({ place, column }));
+  const each = (place: string, columns: readonly string[]): ColumnPlace[] =>
+    columns.map((column, i) => ({ place: `${place}[${String(i)}]`, column }));
+  return [
+    ...each('key', key),
+    ...(actor === null ? [] : placesOf('actor', actor)),
+    ...(object === null ? [] : [{ place: 'object.id', column: object.id }]),
+    ...(subject === null ? [] : [{ place: 'subject.id', column: subject.id }]),
+    ...(recipient === null ? [] : placesOf('recipient', recipient)),
+    ...channels.flatMap((template, i) => all(`channels[${String(i)}]`, channelColumns(template))),
+    ...each('include', include),
+  ];
+}
+
+function placesOf(key: 'actor' | 'recipient', person: Actor | Recipient): ColumnPlace[] {
+  switch (person.kind) {
+    case 'column':
+      return [{ place: key, column: person.column }];
+    case 'path':
+      return [{ place: `${key}.path[0].from`, column: person.hops[0].from }];
+    case 'query':
+      return person.parameters.map((column) => ({ place: `${key}.query`, column }));
+    case 'list':
+    case 'mentions':
+      return [{ place: `${key}.${person.kind}`, column: person.column }];
+  }
 }
 
 /** The columns that a channel's name is made of. */

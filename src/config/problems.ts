@@ -48,6 +48,11 @@ export class Problems {
     for (const { path, text } of this.#found.splice(0)) if (wanted(path)) others.add(path, text);
   }
 
+  /** Whether something is wrong at this path or below it. */
+  tells(path: Path): boolean {
+    return this.#found.some(({ path: found }) => path.every((step, index) => found[index] === step));
+  }
+
   get empty(): boolean {
     return this.#found.length === 0;
   }
@@ -132,17 +137,6 @@ function nameOf(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (value === null || value === undefined) return 'nothing';
   return typeof value === 'object' ? 'a mapping' : 'this text';
-}
-
-/** A copy of `data` without the keys that the schema does not know. */
-export function withoutUnknownKeys(data: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
-  const copy = structuredClone(data);
-  for (const issue of issues) {
-    if (issue.code !== 'unrecognized_keys') continue;
-    const mapping = valueAt(copy, issue.path) as object;
-    for (const key of issue.keys) Reflect.deleteProperty(mapping, key);
-  }
-  return copy;
 }
 
 function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {

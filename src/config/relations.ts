@@ -3,6 +3,7 @@
 import * as z from 'zod';
 import { column, table, text, word } from './fields.js';
 import type { Path, Problems } from './problems.js';
+import type { Sound } from './shape.js';
 import type { RelationConfig, ThreadMutesConfig } from './types.js';
 import { sqlProblem } from './values.js';
 
@@ -50,24 +51,25 @@ export const threadMutes = z
   })
   .describe('Threads of which a person wants to hear nothing.');
 
-export function resolveRelation(
-  raw: z.output<typeof blocks> | undefined,
-  section: 'blocks' | 'mutes',
-  problems: Problems,
-): RelationConfig | null {
-  if (raw === undefined) return null;
+type RawRelation = z.output<typeof blocks>;
+type RawThreadMutes = z.output<typeof threadMutes>;
+
+export function checkRelation(raw: Sound<RawRelation>, section: 'blocks' | 'mutes', problems: Problems): void {
   checkCondition(raw.when, [section, 'when'], problems);
-  if (raw.from === raw.to) problems.add([section, 'to'], `is the same column as from: ${raw.from}`);
-  return { ...raw, until: raw.until ?? null, when: raw.when ?? null };
+  if (raw.from !== undefined && raw.from === raw.to)
+    problems.add([section, 'to'], `is the same column as from: ${raw.from}`);
 }
 
-export function resolveThreadMutes(
-  raw: z.output<typeof threadMutes> | undefined,
-  problems: Problems,
-): ThreadMutesConfig | null {
-  if (raw === undefined) return null;
+export function checkThreadMutes(raw: Sound<RawThreadMutes>, problems: Problems): void {
   checkCondition(raw.when, ['threadMutes', 'when'], problems);
-  return { ...raw, until: raw.until ?? null, when: raw.when ?? null };
+}
+
+export function resolveRelation(raw: RawRelation | undefined): RelationConfig | null {
+  return raw === undefined ? null : { ...raw, until: raw.until ?? null, when: raw.when ?? null };
+}
+
+export function resolveThreadMutes(raw: RawThreadMutes | undefined): ThreadMutesConfig | null {
+  return raw === undefined ? null : { ...raw, until: raw.until ?? null, when: raw.when ?? null };
 }
 
 function checkCondition(sql: string | undefined, path: Path, problems: Problems): void {

@@ -1,22 +1,18 @@
 /**
- * From the checked shape of the file to `Config`: fills in, converts, and finds what only shows when two places are seen
- * together. Works on each section that is sound in itself, so that one mistake does not hide another.
+ * From the checked shape of the file to `Config`: finds what only shows when two places are seen together, in all that is sound in
+ * itself, so that one mistake does not hide another; then, where there is none, fills in and converts.
  */
 
 import { dirname, resolve as resolvePath } from 'node:path';
-import { resolveAuth } from './auth.js';
+import { checkAuth, resolveAuth } from './auth.js';
 import type { Path, Problems } from './problems.js';
-import { resolveRelation, resolveThreadMutes } from './relations.js';
+import { checkRelation, checkThreadMutes, resolveRelation, resolveThreadMutes } from './relations.js';
 import type { RawConfig } from './schema.js';
-import { resolveSources } from './sources.js';
+import type { Sections, Shape } from './shape.js';
+import { checkSources, resolveSources } from './sources.js';
 import { readTemplates } from './templates.js';
 import type { Access, Aggregation, BrokerConfig, ChannelRule, Config, LogLevel } from './types.js';
 import { parseDuration, sqlProblem } from './values.js';
-
-/** Sections that are missing here had a problem of shape. `sources` has undefined in place of a broken one. */
-export type Sections = { readonly [Key in Exclude<keyof RawConfig, 'sources'>]?: RawConfig[Key] } & {
-  readonly sources?: readonly (RawConfig['sources'][number] | undefined)[];
-};
 
 export interface Surroundings {
   /** The config file; names of other files are relative to its folder. */
@@ -27,42 +23,33 @@ export interface Surroundings {
 }
 
 /** Null when something was wrong; `problems` says what. */
-export function resolveConfig(sections: Sections, around: Surroundings): Config | null {
+export function resolveConfig({ whole, sound }: Shape, around: Surroundings): Config | null {
   const { problems, warnings } = around;
   const fileName = (name: string): string => resolvePath(dirname(around.path), name);
 
-  const auth = sections.auth && resolveAuth(sections.auth, fileName, problems, warnings);
-  const sourceNames = (sections.sources ?? []).map((source) => source?.name);
-  const channels = sections.channels && resolveChannels(sections.channels, sourceNames, problems);
-  const sources = sections.sources && resolveSources(sections.sources, sections.channels, problems, warnings);
-  const presence = sections.presence && {
-    read: resolveAccess(sections.presence.read, ['user', 'other'], ['presence', 'read'], problems),
-  };
-  const aggregation = sections.aggregation && resolveAggregation(sections.aggregation, problems);
-  if (sections.people?.active !== undefined) checkSql(sections.people.active, ['people', 'active'], problems);
-  if (sections.server && new Set(sections.server.origins).size < sections.server.origins.length) {
-    problems.add(['server', 'origins'], 'names an origin twice');
-  }
-  checkDatabase(sections.database, problems);
+  checkDatabase(sound.database, problems);
+  checkOrigins(sound.server?.origins ?? [], problems);
+  const key = sound.auth && checkAuth(sound.auth, fileName, problems);
+  if (sound.people?.active !== undefined) checkSql(sound.people.active, ['people', 'active'], problems);
+  if (sound.blocks) checkRelation(sound.blocks, 'blocks', problems);
+  if (sound.mutes) checkRelation(sound.mutes, 'mutes', problems);
+  if (sound.threadMutes) checkThreadMutes(sound.threadMutes, problems);
+  checkSources(sound.sources ?? [], problems);
+  checkChannels(sound.channels ?? {}, sound.sources ?? [undefined], problems);
+  checkAccess(sound.presence?.read, ['user', 'other'], ['presence', 'read'], problems);
+  checkAggregation(sound.aggregation ?? {}, problems);
+  checkDurations(sound.retention, ['retention'], ['outbox', 'inbox', 'channels'], problems);
+  const templates = sound.templates === undefined ? {} : readTemplates(fileName(sound.templates), problems, warnings);
 
-  const templates =
-    sections.templates === undefined ? {} : readTemplates(fileName(sections.templates), problems, warnings);
-  const retention = sections.retention && resolveRetention(sections.retention, problems);
-  const blocks = resolveRelation(sections.blocks, 'blocks', problems);
-  const mutes = resolveRelation(sections.mutes, 'mutes', problems);
-  const threadMutes = resolveThreadMutes(sections.threadMutes, problems);
-
-  const { database, server, broker, limits, deadLetters } = sections;
-  if (!problems.empty || !database || !server || !auth || !broker || !sources || !channels || !presence) return null;
-  if (!aggregation || !limits || !retention || !deadLetters) return null;
-  const { people } = sections;
+  if (whole === null || key === undefined || !problems.empty) return null;
+  const { database, server, people } = whole;
   return {
     path: around.path,
     logLevel: around.logLevel,
     database: { url: database.url, listenUrl: database.listenUrl ?? database.url, wakeup: database.wakeup },
     server: { ...server, tls: server.tls ? { cert: fileName(server.tls.cert), key: fileName(server.tls.key) } : null },
-    auth,
-    broker: resolveBroker(broker),
+    auth: resolveAuth(whole.auth, key, warnings),
+    broker: resolveBroker(whole.broker),
     people: people
       ? {
           table: people.table,
@@ -73,18 +60,22 @@ export function resolveConfig(sections: Sections, around: Surroundings): Config 
           locale: people.locale ?? null,
         }
       : null,
-    blocks,
-    mutes,
-    threadMutes,
-    sources,
-    channels,
-    presence,
-    aggregation,
-    limits,
-    retention,
-    deadLetters,
-    rollout: sections.rollout ?? 100,
-    extensions: sections.extensions === undefined ? null : fileName(sections.extensions),
+    blocks: resolveRelation(whole.blocks),
+    mutes: resolveRelation(whole.mutes),
+    threadMutes: resolveThreadMutes(whole.threadMutes),
+    sources: resolveSources(whole.sources, whole.channels, warnings),
+    channels: resolveChannels(whole.channels),
+    presence: { read: resolveAccess(whole.presence.read) },
+    aggregation: resolveAggregation(whole.aggregation),
+    limits: whole.limits,
+    retention: {
+      outboxMs: milliseconds(whole.retention.outbox),
+      inboxMs: milliseconds(whole.retention.inbox),
+      channelsMs: milliseconds(whole.retention.channels),
+    },
+    deadLetters: whole.deadLetters,
+    rollout: whole.rollout,
+    extensions: whole.extensions === undefined ? null : fileName(whole.extensions),
     templates,
     warnings,
   };
@@ -111,40 +102,50 @@ function checkDatabase(database: Sections['database'], problems: Problems): void
   }
 }
 
+function checkOrigins(origins: readonly (string | undefined)[], problems: Problems): void {
+  const given = origins.filter((origin) => origin !== undefined);
+  if (new Set(given).size < given.length) problems.add(['server', 'origins'], 'names an origin twice');
+}
+
 function checkSql(sql: string, path: Path, problems: Problems): void {
   const problem = sqlProblem(sql, 'condition', []);
   if (problem !== null) problems.add(path, problem);
 }
 
-function resolveAccess(access: string, parameters: readonly string[], path: Path, problems: Problems): Access {
-  if (access === 'public' || access === 'none') return access;
-  if (/^\w+$/.test(access.trim())) {
-    problems.add(path, 'must be public, none, or SQL that returns a row');
-    return 'none';
-  }
-  const problem = sqlProblem(access, 'query', parameters);
+function checkAccess(access: string | undefined, parameters: readonly string[], path: Path, problems: Problems): void {
+  if (access === undefined || access === 'public' || access === 'none') return;
+  const problem = /^\w+$/.test(access.trim())
+    ? 'must be public, none, or SQL that returns a row'
+    : sqlProblem(access, 'query', parameters);
   if (problem !== null) problems.add(path, problem);
-  return { sql: access };
 }
 
-function resolveChannels(
-  raw: RawConfig['channels'],
-  sourceNames: readonly (string | undefined)[],
+function resolveAccess(access: string): Access {
+  return access === 'public' || access === 'none' ? access : { sql: access };
+}
+
+/** A name is not known to be wrong where a source may have it that has none that is right. */
+function checkChannels(
+  channels: NonNullable<Sections['channels']>,
+  sources: NonNullable<Sections['sources']>,
   problems: Problems,
-): Record<string, ChannelRule> {
-  const rules = emptyRecord<ChannelRule>();
-  for (const [kind, channel] of Object.entries(raw)) {
+): void {
+  const names = new Set(sources.map((source) => source?.name));
+  for (const [kind, channel] of Object.entries(channels)) {
     const path = ['channels', kind];
-    rules[kind] = {
-      read: resolveAccess(channel.read, ['user', 'id'], [...path, 'read'], problems),
-      publish: resolveAccess(channel.publish, ['user', 'id'], [...path, 'publish'], problems),
-      recheck: channel.recheck,
-    };
-    channel.recheck.forEach((name, index) => {
-      const isKnown = sourceNames.includes(name) || sourceNames.includes(undefined);
-      if (!isKnown) problems.add([...path, 'recheck', index], `${name} is not the name of a source`);
+    checkAccess(channel?.read, ['user', 'id'], [...path, 'read'], problems);
+    checkAccess(channel?.publish, ['user', 'id'], [...path, 'publish'], problems);
+    channel?.recheck?.forEach((name, index) => {
+      const mayBe = name === undefined || names.has(name) || names.has(undefined);
+      if (!mayBe) problems.add([...path, 'recheck', index], `${name} is not the name of a source`);
     });
   }
+}
+
+function resolveChannels(raw: RawConfig['channels']): Record<string, ChannelRule> {
+  const rules = emptyRecord<ChannelRule>();
+  for (const [kind, { read, publish, recheck }] of Object.entries(raw))
+    rules[kind] = { read: resolveAccess(read), publish: resolveAccess(publish), recheck };
   return rules;
 }
 
@@ -157,34 +158,32 @@ const STANDARD: Aggregation = {
   sample: 8,
 };
 
-function resolveAggregation(raw: RawConfig['aggregation'], problems: Problems): Record<string, Aggregation> {
+function checkAggregation(aggregation: NonNullable<Sections['aggregation']>, problems: Problems): void {
+  for (const [type, rule] of Object.entries(aggregation)) {
+    if (rule === undefined || rule === false) continue;
+    const early = rule.early?.filter((count) => count !== undefined) ?? [];
+    if (early.some((count, index) => index > 0 && count <= (early[index - 1] ?? 0)))
+      problems.add(['aggregation', type, 'early'], 'must ascend');
+    checkDurations(rule, ['aggregation', type], ['window', 'groupFor'], problems);
+  }
+}
+
+function resolveAggregation(raw: RawConfig['aggregation']): Record<string, Aggregation> {
   const types = emptyRecord<Aggregation>();
   for (const type of GROUPED) types[type] = STANDARD;
   for (const [type, rule] of Object.entries(raw)) {
-    const path = ['aggregation', type];
     if (rule === false) {
       delete types[type];
       continue;
     }
-    if (rule.early.some((count, index) => index > 0 && count <= (rule.early[index - 1] ?? 0))) {
-      problems.add([...path, 'early'], 'must ascend');
-    }
     types[type] = {
-      windowMs: milliseconds(rule.window, [...path, 'window'], problems),
+      windowMs: milliseconds(rule.window),
       early: rule.early,
-      groupForMs: milliseconds(rule.groupFor, [...path, 'groupFor'], problems),
+      groupForMs: milliseconds(rule.groupFor),
       sample: rule.sample,
     };
   }
   return types;
-}
-
-function resolveRetention(raw: RawConfig['retention'], problems: Problems): Config['retention'] {
-  return {
-    outboxMs: milliseconds(raw.outbox, ['retention', 'outbox'], problems),
-    inboxMs: milliseconds(raw.inbox, ['retention', 'inbox'], problems),
-    channelsMs: milliseconds(raw.channels, ['retention', 'channels'], problems),
-  };
 }
 
 function resolveBroker(broker: string): BrokerConfig {
@@ -192,10 +191,21 @@ function resolveBroker(broker: string): BrokerConfig {
   return { kind: broker.startsWith('nats:') ? 'nats' : 'redis', url: broker };
 }
 
-function milliseconds(duration: string, path: Path, problems: Problems): number {
-  const ms = parseDuration(duration);
-  if (ms === null || ms < 1) problems.add(path, 'must be longer than nothing');
-  return ms ?? 0;
+function checkDurations<Key extends string>(
+  durations: { readonly [Each in Key]?: string | undefined } | undefined,
+  path: Path,
+  keys: readonly Key[],
+  problems: Problems,
+): void {
+  for (const key of keys) {
+    const duration = durations?.[key];
+    if (duration !== undefined && milliseconds(duration) < 1)
+      problems.add([...path, key], 'must be longer than nothing');
+  }
+}
+
+function milliseconds(duration: string): number {
+  return parseDuration(duration) ?? 0;
 }
 
 // Without a prototype, so that a client's channel `constructor:1` finds nothing.

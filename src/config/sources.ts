@@ -2,33 +2,88 @@
 
 import type { Path, Problems } from './problems.js';
 import type { RawConfig, RawPath, RawSource } from './schema.js';
-import type { Actor, ChannelTemplate, PathHop, Recipient, Source } from './types.js';
+import type { Sound } from './shape.js';
+import type { Actor, PathHop, Recipient, Source } from './types.js';
 import { parseChannelTemplate, sqlParameters, sqlProblem } from './values.js';
 
-/** Broken sources (undefined) are left out; `channels` is undefined when that section is broken. */
-export function resolveSources(
-  raw: readonly (RawSource | undefined)[],
-  channels: RawConfig['channels'] | undefined,
-  problems: Problems,
-  warnings: string[],
-): Source[] {
+/** What is wrong with each, and with them together. */
+export function checkSources(sources: readonly (Sound<RawSource> | undefined)[], problems: Problems): void {
   const firstWith = new Map<string, number>();
-  const rechecking = new Set(Object.values(channels ?? {}).flatMap((rule) => rule.recheck));
-  const silentKinds = new Set<string>();
-  const sources = raw.flatMap((source, index) => {
-    if (source === undefined) return [];
+  sources.forEach((source, index) => {
+    if (source === undefined) return;
     const path = ['sources', index];
-    const first = firstWith.get(source.name);
-    if (first === undefined) firstWith.set(source.name, index);
-    else problems.add([...path, 'name'], `${source.name} is already the name of sources[${first}]`);
-    const resolved = resolveSource(source, path, problems);
-    for (const { kind, text } of resolved.channels) {
-      if (text !== 'all' && channels !== undefined && !Object.hasOwn(channels, kind)) silentKinds.add(kind);
+    const { name } = source;
+    const first = name === undefined ? undefined : firstWith.get(name);
+    if (first !== undefined) problems.add([...path, 'name'], `${name} is already the name of sources[${first}]`);
+    else if (name !== undefined) firstWith.set(name, index);
+    checkSource(source, path, problems);
+  });
+}
+
+function checkSource(raw: Sound<RawSource>, path: Path, problems: Problems): void {
+  const isGiven = (key: keyof RawSource): boolean => raw[key] !== undefined || problems.tells([...path, key]);
+  checkDistinct(raw.key ?? [], [...path, 'key'], problems);
+  checkDistinct(raw.include ?? [], [...path, 'include'], problems);
+  if (raw.when !== undefined) checkSql(raw.when, 'condition', [], [...path, 'when'], problems);
+  if (raw.visible !== undefined) checkSql(raw.visible, 'query', ['user', 'object_id'], [...path, 'visible'], problems);
+  if (isGiven('visible') && !isGiven('object')) problems.add([...path, 'visible'], 'needs object: what is to be seen');
+  if (isGiven('counter') && !isGiven('object')) problems.add([...path, 'counter'], 'needs object: what is counted');
+  if (isGiven('counter') && raw.channels?.length === 0)
+    problems.add([...path, 'counter'], 'needs channels: where the count is pushed');
+  raw.channels?.forEach((text, index) => {
+    if (text !== undefined && parseChannelTemplate(text) === null)
+      problems.add(
+        [...path, 'channels', index],
+        'is not a channel such as post:{post_id}, with a plain word before the colon',
+      );
+  });
+  for (const key of ['actor', 'recipient'] as const) {
+    const way = raw[key];
+    if (typeof way !== 'object') continue;
+    const start = 'list' in way ? way.list : 'mentions' in way ? way.mentions : undefined;
+    if ('path' in way && way.path !== undefined) checkHops(way.path, [...path, key, 'path'], problems, start);
+    if ('query' in way) checkSql(way.query, 'query', 'any', [...path, key, 'query'], problems);
+  }
+}
+
+/** `start` is the column that the first hop starts from, where the config says so elsewhere. */
+function checkHops(raw: RawPath, path: Path, problems: Problems, start?: string): void {
+  raw.forEach((hop, index) => {
+    const before = beforeHop(raw, index, start);
+    if (before === undefined && hop.from === undefined)
+      problems.add([...path, index, 'from'], 'is missing: the column of the source to start from');
+    if (before !== undefined && hop.from !== undefined && hop.from !== before) {
+      const what = index === 0 ? 'the column with the values' : 'the take of the hop before';
+      problems.add([...path, index, 'from'], `must be ${before}, ${what}, or be left out`);
     }
-    if (resolved.recipient === null && resolved.channels.length === 0 && !rechecking.has(source.name)) {
+  });
+}
+
+function beforeHop(raw: RawPath, index: number, start: string | undefined): string | undefined {
+  return index === 0 ? start : raw[index - 1]?.take;
+}
+
+/** Only of what was checked. */
+export function resolveSources(
+  raw: readonly RawSource[],
+  channels: RawConfig['channels'],
+  warnings: string[],
+): readonly Source[] {
+  const rechecking = new Set(Object.values(channels).flatMap((rule) => rule.recheck));
+  const silentKinds = new Set<string>();
+  const sources = raw.map(resolveSource);
+  sources.forEach((source, index) => {
+    for (const { kind, text } of source.channels) {
+      if (text !== 'all' && !Object.hasOwn(channels, kind)) silentKinds.add(kind);
+    }
+    if (source.recipient === null && source.channels.length === 0 && !rechecking.has(source.name)) {
       warnings.push(`sources[${index}] (${source.name}) has neither recipient nor channels: its events reach nobody.`);
     }
-    return [resolved];
+    if (source.channels.length > 0 && source.counter === null && source.include.length === 0) {
+      warnings.push(
+        `sources[${index}] (${source.name}) has channels, but its channels hear nothing: give it a counter or include.`,
+      );
+    }
   });
   for (const kind of silentKinds) {
     warnings.push(`Sources name channels of kind ${kind}, which channels does not: nobody may subscribe to them.`);
@@ -36,28 +91,17 @@ export function resolveSources(
   return sources;
 }
 
-function resolveSource(raw: RawSource, path: Path, problems: Problems): Source {
-  checkDistinct(raw.key, [...path, 'key'], problems);
-  checkDistinct(raw.include, [...path, 'include'], problems);
-  if (raw.when !== undefined) checkSql(raw.when, 'condition', [], [...path, 'when'], problems);
-  if (raw.visible !== undefined) checkSql(raw.visible, 'query', ['user', 'object_id'], [...path, 'visible'], problems);
-  if (raw.visible !== undefined && raw.object === undefined)
-    problems.add([...path, 'visible'], 'needs object: what is to be seen');
-  if (raw.counter !== undefined && raw.object === undefined)
-    problems.add([...path, 'counter'], 'needs object: what is counted');
-  if (raw.counter !== undefined && raw.channels.length === 0) {
-    problems.add([...path, 'counter'], 'needs channels: where the count is pushed');
-  }
+function resolveSource(raw: RawSource): Source {
   return {
     name: raw.name,
     type: raw.type,
     table: raw.table,
     key: raw.key,
-    actor: raw.actor === undefined ? null : resolveActor(raw.actor, [...path, 'actor'], problems),
+    actor: raw.actor === undefined ? null : resolveActor(raw.actor),
     object: raw.object ?? null,
     subject: raw.subject ?? null,
-    recipient: raw.recipient === undefined ? null : resolveRecipient(raw.recipient, [...path, 'recipient'], problems),
-    channels: raw.channels.flatMap((text, index) => resolveTemplate(text, [...path, 'channels', index], problems)),
+    recipient: raw.recipient === undefined ? null : resolveRecipient(raw.recipient),
+    channels: raw.channels.map(parseChannelTemplate).filter((template) => template !== null),
     counter: raw.counter ?? null,
     include: raw.include,
     when: raw.when ?? null,
@@ -68,44 +112,26 @@ function resolveSource(raw: RawSource, path: Path, problems: Problems): Source {
   };
 }
 
-function resolveTemplate(text: string, path: Path, problems: Problems): ChannelTemplate[] {
-  const template = parseChannelTemplate(text);
-  if (template !== null) return [template];
-  problems.add(path, 'is not a channel such as post:{post_id}, with a plain word before the colon');
-  return [];
+function resolveActor(raw: string | { path: RawPath }): Actor {
+  if (typeof raw === 'string') return { kind: 'column', column: raw };
+  return { kind: 'path', hops: resolveHops(raw.path) };
 }
 
-function resolveActor(raw: string | { path: RawPath }, path: Path, problems: Problems): Actor {
+function resolveRecipient(raw: NonNullable<RawSource['recipient']>): Recipient {
   if (typeof raw === 'string') return { kind: 'column', column: raw };
-  return { kind: 'path', hops: resolveHops(raw.path, [...path, 'path'], problems) };
-}
-
-function resolveRecipient(raw: NonNullable<RawSource['recipient']>, path: Path, problems: Problems): Recipient {
-  if (typeof raw === 'string') return { kind: 'column', column: raw };
-  if ('mentions' in raw) {
-    const hops = resolveHops(raw.path, [...path, 'path'], problems, raw.mentions);
-    return { kind: 'mentions', column: raw.mentions, hops };
-  }
+  if ('mentions' in raw) return { kind: 'mentions', column: raw.mentions, hops: resolveHops(raw.path, raw.mentions) };
   if ('list' in raw) {
-    const hops = raw.path === undefined ? [] : resolveHops(raw.path, [...path, 'path'], problems, raw.list);
+    const hops = raw.path === undefined ? [] : resolveHops(raw.path, raw.list);
     return { kind: 'list', column: raw.list, at: raw.at, hops };
   }
-  if ('path' in raw) return resolveActor(raw, path, problems);
-  checkSql(raw.query, 'query', 'any', [...path, 'query'], problems);
+  if ('path' in raw) return resolveActor(raw);
   return { kind: 'query', sql: raw.query, parameters: sqlParameters(raw.query) };
 }
 
-/** `start` is the column that the first hop starts from, where the config says so elsewhere. */
-function resolveHops(raw: RawPath, path: Path, problems: Problems, start?: string): [PathHop, ...PathHop[]] {
+function resolveHops(raw: RawPath, start?: string): [PathHop, ...PathHop[]] {
   const hops = raw.map((hop, index): PathHop => {
-    const before = index === 0 ? start : raw[index - 1]?.take;
-    if (before === undefined && hop.from === undefined)
-      problems.add([...path, index, 'from'], 'is missing: the column of the source to start from');
-    if (before !== undefined && hop.from !== undefined && hop.from !== before) {
-      const what = index === 0 ? 'the column with the values' : 'the take of the hop before';
-      problems.add([...path, index, 'from'], `must be ${before}, ${what}, or be left out`);
-    }
-    return { from: hop.from ?? before ?? '', table: hop.table, match: hop.match, take: hop.take };
+    const from = hop.from ?? beforeHop(raw, index, start) ?? '';
+    return { from, table: hop.table, match: hop.match, take: hop.take };
   });
   return hops as [PathHop, ...PathHop[]];
 }
@@ -121,8 +147,8 @@ function checkSql(
   if (problem !== null) problems.add(path, problem);
 }
 
-function checkDistinct(names: readonly string[], path: Path, problems: Problems): void {
+function checkDistinct(names: readonly (string | undefined)[], path: Path, problems: Problems): void {
   names.forEach((name, index) => {
-    if (names.indexOf(name) < index) problems.add([...path, index], `${name} stands there twice`);
+    if (name !== undefined && names.indexOf(name) < index) problems.add([...path, index], `${name} stands there twice`);
   });
 }

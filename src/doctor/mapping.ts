@@ -2,20 +2,19 @@
 
 import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
-import { captureProblems } from '../capture/desired.js';
 import { capturedTables } from '../capture/install.js';
+import { configProblems } from '../capture/problems.js';
 import { verifyCapture } from '../capture/verify.js';
 import type { HealthState, TriggerHealth } from '../capture/verify.js';
 import type { Config } from '../config.js';
 import { counted } from '../counted.js';
-import { mappingProblems } from '../schema/mapping.js';
 import { fail, ok, several, warn } from './check.js';
 import type { Check } from './check.js';
 import { missingIndexes } from './indexes.js';
 
 export async function checkMapping(client: pg.ClientBase, config: Config, migrated: boolean): Promise<Check[]> {
   const catalog = await readCatalog(client, capturedTables(config));
-  const problems = [...captureProblems(config, catalog), ...(await mappingProblems(client, config))];
+  const problems = await configProblems(client, config, catalog);
   const checks: Check[] = [
     problems.length === 0
       ? ok(

@@ -15,6 +15,7 @@ import { Drift, TablesChanged } from './drift.js';
 import { resolveHeld } from './held.js';
 import type { Leading } from './leading.js';
 import { repairLost } from './lost.js';
+import type { Told } from './misfits.js';
 import { requestJob } from './replay/jobs.js';
 import { dueRetries } from './replay/retry.js';
 
@@ -24,6 +25,7 @@ export interface ChoresOptions {
   readonly facts: pg.Client;
   readonly writer: pg.Client;
   readonly metrics: RelayMetrics;
+  readonly told: Told;
   /** Ends the relay's sleep: there is something to do at once. */
   readonly wake: () => void;
 }
@@ -45,12 +47,13 @@ export class Chores {
   private countAt = 0;
 
   constructor(private readonly options: ChoresOptions) {
-    const { config, log, metrics, facts, wake } = options;
+    const { config, log, metrics, facts, told, wake } = options;
     this.drift = new Drift({
       config,
       log,
       metrics,
       facts,
+      told,
       repaired: () => {
         this.dueAt.look = 0;
         wake();

@@ -20,6 +20,7 @@ import type { RelayMetrics } from '../metrics.js';
 import { connect } from '../postgres.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { mappingProblems } from '../schema/mapping.js';
+import type { Told } from './misfits.js';
 
 /** How long one attempt waits for a table that is locked. */
 const lockBoundMs = 20_000;
@@ -34,12 +35,12 @@ export interface DriftOptions {
   readonly log: Logger;
   readonly metrics: Pick<RelayMetrics, 'captureProblems'>;
   readonly facts: pg.Client;
+  readonly told: Told;
   /** Called when a repair is through, so that what was missed is looked for. */
   readonly repaired: () => void;
 }
 
 export class Drift {
-  private told = '';
   private fingerprint: string | null = null;
   private repairing: Promise<void> | null = null;
   private problems: readonly string[] = [];
@@ -79,7 +80,7 @@ export class Drift {
 
   /** Once per change of what is wrong. */
   private tell(health: readonly TriggerHealth[], mapping: readonly string[]): void {
-    const { log, metrics } = this.options;
+    const { log, metrics, told } = this.options;
     for (const state of alarms)
       metrics.captureProblems.set(
         { state: state.replace(' ', '_') },
@@ -90,11 +91,11 @@ export class Drift {
       ...health.map(({ source, table, detail }) => `${source} on ${table}: ${detail ?? ''}`),
       ...mapping,
     ];
-    const now = [...new Set(problems)].join('\n');
-    if (now === this.told) return;
-    if (now === '') log.info({}, 'triggers and columns are as the config says again');
-    else log.error({ problems: now.split('\n') }, 'the database does not fit the config: run belfry doctor');
-    this.told = now;
+    const now = [...new Set(problems)];
+    if (now.length === 0) told.forget();
+    if (!told.isNews('drift', now)) return;
+    if (now.length === 0) log.info({}, 'triggers and columns are as the config says again');
+    else log.error({ problems: now }, 'the database does not fit the config: run belfry doctor');
   }
 
   /** Moves the time until which each source was in order. */

@@ -30,6 +30,7 @@ import { writerSession } from './connections.js';
 import { blame } from './failures.js';
 import type { Blame } from './failures.js';
 import { Leading } from './leading.js';
+import { misfits, Told } from './misfits.js';
 import type { RelayObserver } from './observer.js';
 import type { ReplayHost } from './replay/host.js';
 import { Retention } from './retention.js';
@@ -61,6 +62,9 @@ const termEnded: Readonly<Record<Blame, string>> = {
   event: tryingAgain,
 };
 
+const doesNotFit =
+  'the database does not fit the config, so nothing is delivered: correct the config or the tables, then run `belfry migrate`; `belfry doctor` tells the same. Events wait in the outbox; trying again';
+
 interface Connections {
   readonly reader: pg.Client;
   readonly facts: pg.Client;
@@ -78,6 +82,7 @@ export class Relay {
   private readonly leasePool: pg.Pool;
   private readonly lease: Lease;
   private readonly stopping = new AbortController();
+  private readonly told = new Told();
   private connections: Connections | null = null;
   private leading: Leading | null = null;
   private running: Promise<void> | null = null;
@@ -148,11 +153,19 @@ export class Relay {
         await this.closeConnections();
       } catch (error) {
         if (signal.aborted) break;
-        this.options.log.warn({ error: messageOf(error) }, termEnded[blame(error)]);
         await this.closeConnections();
+        await this.tell(error);
         await pause(fullJitterMs(failures++, retryMs.first, retryMs.longest), signal);
       }
     }
+  }
+
+  /** Why a term ended. What does not fit is told by its places in the config, and once: it ends every term until it is corrected. */
+  private async tell(error: unknown): Promise<void> {
+    const { config, log } = this.options;
+    const problems = await misfits(error, config);
+    if (problems.length === 0) log.warn({ error: messageOf(error) }, termEnded[blame(error)]);
+    else if (this.told.isNews('term', problems)) log.error({ problems, error: messageOf(error) }, doesNotFit);
   }
 
   private async lead(connections: Connections, leadership: Leadership): Promise<void> {
@@ -200,6 +213,7 @@ export class Relay {
         facts: connections.facts,
         writer: connections.writer,
         metrics,
+        told: this.told,
         wake: () => this.doorbell.wake(),
       });
       const { reader, facts, wide, writer, ahead } = connections;

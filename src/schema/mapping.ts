@@ -2,7 +2,7 @@
  * Does the database have what the config names? Tables and columns on the way to people, and SQL that Postgres accepts.
  *
  * Reads the catalogue and prepares statements; runs none of them, and locks nothing. The tables that are captured, with their own
- * columns, are capture's (capture/desired.ts), and so is whether a condition runs in a trigger (capture/conditions.ts).
+ * columns, are capture's (capture/problems.ts), and so is whether a condition runs in a trigger (capture/conditions.ts).
  */
 
 import type pg from 'pg';
@@ -10,53 +10,58 @@ import { replaceParameters, sqlParameters } from '../config.js';
 import type { Access, Config, PathHop, Source } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
 import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
-import { holdingRows, loadColumnTypes } from './columns.js';
+import { holdingRows, loadColumnTypes, tablesOf } from './columns.js';
 import type { ColumnTypes } from './columns.js';
 
 /** A line per problem, each beginning with its place in the config; empty when all is there. */
 export async function mappingProblems(client: pg.ClientBase, config: Config): Promise<string[]> {
   const types = await loadColumnTypes(client, config);
-  const known = await existingTables(client, tablesAndColumns(config));
+  const hasTable = await existingTables(client, config);
   const problems: string[] = [];
-  for (const { path, table, column } of tablesAndColumns(config)) {
+  for (const { path, table, columns, isCaptured = false } of lookUps(config)) {
     const { schema, name } = parseTableName(table);
-    if (!known.has(JSON.stringify([schema, name]))) problems.push(`${path}: there is no table ${schema}.${name}`);
-    else if (column !== null && types(table, column) === null)
-      problems.push(`${path}: table ${schema}.${name} has no column ${column}`);
+    const missing = Object.entries(columns).filter(([, column]) => column !== null && types(table, column) === null);
+    if (hasTable(table))
+      for (const [place, column] of missing)
+        problems.push(`${path}.${place}: table ${schema}.${name} has no column ${column ?? ''}`);
+    else if (!isCaptured) problems.push(`${path}.table: there is no table ${schema}.${name}`);
   }
-  // What is missing is told above; SQL that needs it would only repeat it.
-  if (problems.length > 0) return [...new Set(problems)];
-  for (const { path, sql } of statements(config, types)) {
+  for (const { path, sql, needs } of statements(config, types)) {
+    // What is missing is told, here or by capture; SQL that is made of it would only repeat it.
+    if (needs !== undefined && !hasTable(needs.table)) continue;
+    if (needs?.column !== undefined && types(needs.table, needs.column) === null) continue;
     const problem = await prepareProblem(client, sql);
     if (problem !== null) problems.push(`${path}: ${problem}`);
   }
   return problems;
 }
 
-interface Named {
+/** A table where something is looked up, with the columns for it by the key that names them. */
+interface LookUp {
   readonly path: string;
   readonly table: string;
-  readonly column: string | null;
+  readonly columns: Readonly<Record<string, string | null>>;
+  /** That the table is missing is told by capture. */
+  readonly isCaptured?: true;
 }
 
-function tablesAndColumns(config: Config): Named[] {
-  const named: Named[] = [];
-  const add = (path: string, table: string, ...columns: readonly (string | null)[]): void => {
-    for (const column of columns) if (column !== null) named.push({ path, table, column });
-  };
-  const { people, blocks, mutes, threadMutes } = config;
-  if (people !== null) add('people', people.table, people.id, people.name, people.enabled, people.locale);
-  if (blocks !== null) add('blocks', blocks.table, blocks.from, blocks.to, blocks.until);
-  if (mutes !== null) add('mutes', mutes.table, mutes.from, mutes.to, mutes.until);
-  if (threadMutes !== null) add('threadMutes', threadMutes.table, threadMutes.user, threadMutes.id, threadMutes.until);
-  config.sources.forEach((source, i) => {
+function lookUps({ people, sources }: Config): LookUp[] {
+  const found: LookUp[] = [];
+  if (people !== null) {
+    const { table, id, name, enabled, locale } = people;
+    found.push({ path: 'people', table, columns: { id, name, enabled, locale } });
+  }
+  sources.forEach((source, i) => {
     const path = sourcePath(source, i);
     for (const [where, hops] of hopsOf(source)) {
-      hops.forEach((hop, j) => add(`${path}.${where}.path[${String(j)}]`, hop.table, hop.match, hop.take));
+      hops.forEach(({ table, match, take }, j) =>
+        found.push({ path: `${path}.${where}.path[${String(j)}]`, table, columns: { match, take } }),
+      );
     }
-    if (source.time !== null) add(`${path}.time`, source.table, source.time.column);
+    if (source.time !== null)
+      found.push({ path, table: source.table, columns: { time: source.time.column }, isCaptured: true });
   });
-  return named;
+  return found;
 }
 
 export function sourcePath(source: Source, index: number): string {
@@ -73,8 +78,8 @@ export function hopsOf({ actor, recipient }: Source): ['actor' | 'recipient', re
   ];
 }
 
-async function existingTables(client: pg.ClientBase, named: readonly Named[]): Promise<Set<string>> {
-  const names = named.map(({ table }) => parseTableName(table));
+async function existingTables(client: pg.ClientBase, config: Config): Promise<(table: string) => boolean> {
+  const names = [...tablesOf(config)].map(parseTableName);
   const { rows } = await client.query<{ schema: string; name: string }>(
     `select distinct t.schema, t.name
        from unnest($1::text[], $2::text[]) t(schema, name)
@@ -82,35 +87,53 @@ async function existingTables(client: pg.ClientBase, named: readonly Named[]): P
        join pg_catalog.pg_class     c on c.relnamespace = n.oid and c.relname = t.name`,
     [names.map(({ schema }) => schema), names.map(({ name }) => name)],
   );
-  return new Set(rows.map(({ schema, name }) => JSON.stringify([schema, name])));
+  const found = new Set(rows.map(({ schema, name }) => JSON.stringify([schema, name])));
+  return (table) => {
+    const { schema, name } = parseTableName(table);
+    return found.has(JSON.stringify([schema, name]));
+  };
 }
 
-function statements(config: Config, types: ColumnTypes): { readonly path: string; readonly sql: string }[] {
-  const found: { path: string; sql: string }[] = [];
+interface Statement {
+  readonly path: string;
+  readonly sql: string;
+  /** What it is made of besides the SQL of the config. */
+  readonly needs?: { readonly table: string; readonly column?: string };
+}
+
+function statements(config: Config, types: ColumnTypes): Statement[] {
+  const found: Statement[] = [];
   const { people } = config;
   if (people !== null) {
-    const where = (path: string, condition: string): void => {
-      found.push({ path, sql: `select from ${quoteTable(people.table)} where (${condition}\n)` });
-    };
-    if (people.enabled !== null) where('people.enabled', quoteIdent(people.enabled));
-    if (people.active !== null) where('people.active', people.active);
+    const { table, enabled, active } = people;
+    const where = (condition: string): string => `select from ${quoteTable(table)} where (${condition}\n)`;
+    if (enabled !== null)
+      found.push({ path: 'people.enabled', sql: where(quoteIdent(enabled)), needs: { table, column: enabled } });
+    if (active !== null) found.push({ path: 'people.active', sql: where(active), needs: { table } });
   }
+  const holding = (path: string, rows: Parameters<typeof holdingRows>[0]): void => {
+    const { table, until } = rows;
+    const needs = until === null ? { table } : { table, column: until };
+    found.push({ path, sql: `select from ${holdingRows(rows)} t`, needs });
+  };
   for (const section of ['blocks', 'mutes', 'threadMutes'] as const) {
     const rows = config[section];
     if (rows === null) continue;
-    for (const key of ['until', 'when'] as const) {
-      const one = { table: rows.table, until: null, when: null, [key]: rows[key] };
-      if (rows[key] !== null) found.push({ path: `${section}.${key}`, sql: `select from ${holdingRows(one)} t` });
-    }
+    const { table, until, when } = rows;
+    if (until !== null) holding(`${section}.until`, { table, until, when: null });
+    if (when !== null) holding(`${section}.when`, { table, until: null, when });
   }
   config.sources.forEach((source, i) => {
     const path = sourcePath(source, i);
     const { recipient, visible, time, table, when } = source;
-    if (when !== null)
-      found.push({ path: `${path}.when`, sql: `select from ${holdingRows({ table, when, until: null })} t` });
+    if (when !== null) holding(`${path}.when`, { table, until: null, when });
     if (visible !== null) found.push({ path: `${path}.visible`, sql: numbered(visible) });
     if (recipient?.kind === 'query') {
-      const sql = replaceParameters(recipient.sql, (column) => `null::${types(source.table, column) ?? 'text'}`);
+      // A column that is missing is told by capture; a null without a type goes with everything.
+      const sql = replaceParameters(recipient.sql, (column) => {
+        const type = types(table, column);
+        return type === null ? 'null' : `null::${type}`;
+      });
       found.push({ path: `${path}.recipient.query`, sql: `select q::text from (${sql}\n) q(q)` });
     }
     if (recipient?.kind === 'list')
@@ -137,6 +160,9 @@ function numbered(sql: string): string {
   return replaceParameters(sql, (name) => `$${String(names.indexOf(name) + 1)}`);
 }
 
+/** SQLSTATEs of what passes: a connection, a deadlock, full memory, a lock that was not had in time, a server that shuts down. */
+const notOfSql = /^(?:08|40|53|55P03|57|58)/;
+
 /** What Postgres says of a statement, or null. That the type of a parameter is open is no problem: it is then text. */
 async function prepareProblem(client: pg.ClientBase, sql: string): Promise<string | null> {
   const name = 'belfry_mapping_check';
@@ -147,8 +173,9 @@ async function prepareProblem(client: pg.ClientBase, sql: string): Promise<strin
     if (sqlParameters(sql).length === 0 && !/\$\d/.test(sql)) await client.query(`explain execute ${name}`);
     return null;
   } catch (error) {
-    if (sqlState(error) === undefined) throw error;
-    return sqlState(error) === '42P18' ? null : messageOf(error);
+    const state = sqlState(error);
+    if (state === undefined || notOfSql.test(state)) throw error;
+    return state === '42P18' ? null : messageOf(error);
   } finally {
     await client.query('rollback');
     await client.query(`deallocate ${name}`).catch(() => undefined);

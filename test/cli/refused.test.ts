@@ -35,6 +35,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** A config of the empty database with these keys; returns the file's name. */
+function writeConfig(keys: Readonly<Record<string, unknown>>): string {
+  const file = path.join(folder, `${Math.random()}.yaml`);
+  writeFileSync(file, socialConfig(empty.url, keys));
+  return file;
+}
+
 async function refused(command: string, url: string): Promise<string> {
   const file = path.join(folder, `${Math.random()}.yaml`);
   writeFileSync(file, socialConfig(url));
@@ -100,6 +107,81 @@ it('columns that are of no use where the config names them, exit 2 before a sche
   expect(program.stderr).toMatch(/people\.enabled: .* boolean, not type smallint/);
   expect(program.stderr).toMatch(/blocks\.until: operator does not exist: text > timestamp/);
   expect(program.stderr).toMatch(/blocks\.when: operator does not exist: text = integer/);
+  const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
+  expect(rows).toEqual([{ schema: null }]);
+});
+
+it('whatever else of the config the database does not have: all at once, each once with its place, exit 2', async () => {
+  await empty.pool.query(`create function public.odd(bigint) returns boolean language sql as 'select $1 % 2 = 1'`);
+  const table = 'public.likes';
+  const hops = [{ from: 'nofrom', table: 'public.posts', match: 'id', take: 'notake' }];
+  const file = writeConfig({
+    people: { table: 'public.users', id: 'noid', enabled: 'noflag', active: 'nocolumn is null' },
+    blocks: { table: 'public.blocks', from: 'noblocker', to: 'blocked_id', until: 'noend', when: 'nokind = 1' },
+    mutes: { table: 'public.nomutes', from: 'a', to: 'b', when: 'true' },
+    sources: [
+      {
+        name: 'a',
+        type: 'like',
+        table,
+        key: ['user_id'],
+        actor: 'user_id',
+        recipient: { path: hops },
+        when: 'odd(user_id)',
+      },
+      {
+        ...{ name: 'b', type: 'like', table, key: ['nokey', 'user_id'], actor: 'noactor', recipient: 'noone' },
+        ...{ object: { kind: 'post', id: 'noobject' }, visible: 'select 1 from public.nothing where u = :user' },
+        ...{ channels: ['all', 'post:{nochannel}'], include: ['user_id', 'noinclude'], time: 'notime' },
+      },
+      {
+        name: 'c',
+        type: 'c',
+        table,
+        key: ['user_id'],
+        recipient: { query: 'select nobody from posts where id = :noid' },
+      },
+      { name: 'd', type: 'd', table: 'public.notable', key: ['id'], time: 'at', when: 'true', recipient: 'id' },
+      { name: 'e', type: 'e', table, key: ['user_id'], recipient: { list: 'nolist', at: '$[' }, when: 'selec' },
+      { name: 'f', type: 'f', table, key: ['user_id'], recipient: { path: [{ ...hops[0], table: 'public.noposts' }] } },
+    ],
+    channels: { post: { read: 'select 1 from public.norooms', recheck: ['a'] } },
+  });
+  const program = startBelfry(['migrate', '--config', file]);
+  expect(await program.exit, program.stderr).toMatchObject({ code: 2 });
+  const [first, ...lines] = program.stderr.trimEnd().split('\n');
+  expect(first).toBe(`belfry: ${file}:`);
+  expect(lines.map((line) => line.trim()).sort()).toEqual(
+    [
+      'people.id: table public.users has no column noid',
+      'people.enabled: table public.users has no column noflag',
+      'people.active: column "nocolumn" does not exist',
+      'blocks.from: table public.blocks has no column noblocker',
+      'blocks.until: table public.blocks has no column noend',
+      'blocks.when: column "nokind" does not exist',
+      `mutes.table: there is no table public.nomutes in database ${empty.name}`,
+      'sources[0] (a).recipient.path[0].from: table public.likes has no column nofrom',
+      'sources[0] (a).recipient.path[0].take: table public.posts has no column notake',
+      'sources[0] (a).when: function odd(bigint) does not exist (functions and types outside pg_catalog need their schema)',
+      'sources[1] (b).key[0]: table public.likes has no column nokey',
+      'sources[1] (b).actor: table public.likes has no column noactor',
+      'sources[1] (b).object.id: table public.likes has no column noobject',
+      'sources[1] (b).recipient: table public.likes has no column noone',
+      'sources[1] (b).channels[1]: table public.likes has no column nochannel',
+      'sources[1] (b).include[1]: table public.likes has no column noinclude',
+      'sources[1] (b).time: table public.likes has no column notime',
+      'sources[1] (b).visible: relation "public.nothing" does not exist',
+      'sources[2] (c).recipient.query: table public.likes has no column noid',
+      'sources[2] (c).recipient.query: column "nobody" does not exist',
+      `sources[3] (d).table: there is no table public.notable in database ${empty.name}`,
+      'sources[4] (e).recipient.list: table public.likes has no column nolist',
+      'sources[4] (e).recipient.at: syntax error at end of jsonpath input',
+      'sources[4] (e).when: column "selec" does not exist',
+      'sources[5] (f).recipient.path[0].from: table public.likes has no column nofrom',
+      'sources[5] (f).recipient.path[0].table: there is no table public.noposts',
+      'channels.post.read: relation "public.norooms" does not exist',
+    ].sort(),
+  );
   const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as schema`);
   expect(rows).toEqual([{ schema: null }]);
 });

@@ -170,6 +170,55 @@ sources:
     );
   });
 
+  it('of what is seen together are hidden by no wrong value', () => {
+    const text = `${BASE}auth: { secret: 5, jwksUri: "https://x/y", userClaim: 6 }
+server: { port: x, origins: ["https://a.example", 7, "https://a.example"] }
+people: { table: 8, active: "a; b" }
+blocks: { table: 8, from: a, to: a, when: "a; b" }
+sources:
+  - { name: s, type: like, table: t, key: [id, 9, id], capture: never, counter: { event: 4, field: f }, channels: [5, "p:{"] }
+  - name: s
+    type: like
+    table: t
+    key: [id]
+    counter: { event: e, field: f }
+    object: { kind: 5, id: i }
+    recipient: { path: [{ table: t, match: m, take: k }] }
+  - { name: b, type: like, table: t, key: [id], capture: never, visible: "select :me", actor: 5 }
+channels: { p: { read: members, publish: 5, recheck: [zzz, 5, s] } }
+presence: { read: "select :id" }
+aggregation: { like: { window: x, groupFor: 0s, early: [10, 1, 10] } }
+retention: { outbox: 0s, inbox: 5 }`;
+    expect(Object.keys(problemsOf(text))).toEqual([
+      ...['auth', 'auth.secret', 'auth.userClaim'],
+      ...['server.port', 'server.origins', 'server.origins[1]'],
+      ...['people.table', 'people.active'],
+      ...['blocks.table', 'blocks.to', 'blocks.when'],
+      ...['key[1]', 'key[2]', 'capture', 'counter', 'counter.event'].map((key) => `sources[0].${key}`),
+      ...['sources[0].channels[0]', 'sources[0].channels[1]'],
+      ...['name', 'counter', 'object.kind', 'recipient.path[0].from'].map((key) => `sources[1].${key}`),
+      ...['capture', 'visible', 'actor'].map((key) => `sources[2].${key}`),
+      ...['read', 'publish', 'recheck[0]', 'recheck[1]'].map((key) => `channels.p.${key}`),
+      'presence.read',
+      ...['window', 'groupFor', 'early', 'early[1]'].map((key) => `aggregation.like.${key}`),
+      ...['retention.outbox', 'retention.inbox'],
+    ]);
+  });
+
+  it('are none that another makes: what is there and wrong is not missing', () => {
+    const text = `${BASE}auth: { secret: 5 }
+sources:
+  - { name: s, type: like, table: t, key: [id], object: { kind: 5, id: i }, channels: p, counter: { event: e, field: f } }
+  - { name: 5, type: like, table: t, key: [id] }
+channels: { p: { recheck: [perhaps_the_second] } }`;
+    expect(Object.keys(problemsOf(text))).toEqual([
+      'auth.secret',
+      'sources[0].object.kind',
+      'sources[0].channels',
+      'sources[1].name',
+    ]);
+  });
+
   it('of an empty file name what must be there', () => {
     expect(Object.keys(problemsOf('')).sort()).toEqual(['auth', 'database', 'sources', 'the file', 'version']);
     expect(problemsOf('[]')['the file']).toMatch(/mapping/);
@@ -355,9 +404,19 @@ describe('warnings', () => {
     const text = `${BASE}auth: { secret: short }\nsources:\n  - { name: s, type: like, table: t, key: [id] }
   - { name: c, type: like, table: t, key: [id], channels: ["nope:{id}", all] }`;
     const { warnings } = parseConfig(text, {});
-    expect(warnings).toHaveLength(5);
-    for (const word of ['32 bytes', 'issuer', 'audience', 'sources[0]', 'kind nope'])
-      expect(warnings.join('\n')).toContain(word);
+    expect(warnings).toHaveLength(6);
+    const words = ['32 bytes', 'issuer', 'audience', 'sources[0]', 'kind nope', 'sources[1] (c) has channels, but'];
+    for (const word of words) expect(warnings.join('\n')).toContain(word);
+  });
+
+  it('tell of channels that hear nothing, for want of a counter and of columns', () => {
+    const warningsOf = (fields: string): readonly string[] =>
+      parseConfig(`${source(`channels: [all], object: { kind: p, id: p }, ${fields}`)}`, {}).warnings;
+    expect(warningsOf('recipient: r')).toEqual([
+      'sources[0] (s) has channels, but its channels hear nothing: give it a counter or include.',
+    ]);
+    expect(warningsOf('counter: { event: e, field: f }')).toEqual([]);
+    expect(warningsOf('include: [a]')).toEqual([]);
   });
 });
 
@@ -401,7 +460,7 @@ describe('files', () => {
       const missing = ['version: 1', 'sources: []'].filter((line) => !example.includes(line.split(' ')[0] ?? ''));
       const whole = `${missing.join('\n')}\n${example}`;
       const { warnings } = parseConfig(whole, example.includes('jwksUri') ? { DATABASE_URL: 'postgres://h/d' } : env);
-      expect(warnings.filter((warning) => /kind|recipient/.test(warning))).toEqual([]);
+      expect(warnings.filter((warning) => /kind|recipient|hear/.test(warning))).toEqual([]);
     }
   });
 });

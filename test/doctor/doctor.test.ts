@@ -178,8 +178,8 @@ describe('the mapping', () => {
   - { name: x2, type: t, table: public.likes, key: [id], recipient: { path: [{ from: post_id, table: public.posts, match: id, take: owner }] } }`,
     });
     const { detail } = await check('mapping', wrong);
-    expect(detail).toContain('sources[2] (x1).recipient.path[0]: there is no table public.nowhere');
-    expect(detail).toContain('sources[3] (x2).recipient.path[0]: table public.posts has no column owner');
+    expect(detail).toContain('sources[2] (x1).recipient.path[0].table: there is no table public.nowhere');
+    expect(detail).toContain('sources[3] (x2).recipient.path[0].take: table public.posts has no column owner');
     const sql = config({
       more: `
   - { name: x3, type: t, table: public.likes, key: [id], recipient: { query: "select nobody from public.posts where id = :post_id" } }

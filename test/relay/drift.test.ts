@@ -13,6 +13,7 @@ import type { Config } from '../../src/config.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
 import { createMetrics } from '../../src/metrics.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
+import { misfits } from '../../src/relay/misfits.js';
 import { Relay } from '../../src/relay/relay.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase } from '../support/postgres.js';
@@ -76,6 +77,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 interface Entry {
+  readonly level: number;
   readonly msg: string;
   readonly problems?: string[];
   readonly source?: string;
@@ -91,20 +93,25 @@ async function withRelay(
     readonly log: Entry[];
     said(part: string, source?: string): Promise<Entry>;
     problems(state: string): Promise<number>;
+    /** How many it has begun and ended. */
+    terms(): number;
   }) => Promise<void>,
 ): Promise<void> {
   const log: Entry[] = [];
   const metrics = createMetrics();
+  let terms = 0;
   const relay = new Relay({
     config: of,
     broker: new MemoryBroker(),
     log: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line) as Entry) }),
     metrics: metrics.relay,
+    observer: { leader: (leads) => void (terms += leads ? 0 : 1) },
   });
   await relay.start();
   try {
     await work({
       log,
+      terms: () => terms,
       async said(part, source) {
         const find = () => log.find((entry) => entry.msg.includes(part) && (source ?? entry.source) === entry.source);
         await expect.poll(find, { ...patience, message: `${part}: ${JSON.stringify(log)}` }).toBeDefined();
@@ -228,7 +235,7 @@ it('a column on the way to the recipient is gone: an alarm, other sources go on,
     await database.pool.query('insert into likes (user_id, post_id) values (4, 10)');
     await database.pool.query('insert into follows values (2, 3)');
     expect((await said('does not fit the config')).problems).toContain(
-      'sources[0] (post_like).recipient.path[0]: table public.posts has no column owner_id',
+      'sources[0] (post_like).recipient.path[0].take: table public.posts has no column owner_id',
     );
     expect(await problems('mapping')).toBe(1);
     await settled();
@@ -264,4 +271,52 @@ it('migrate, which puts triggers back too, marks what was missed for the relay',
   });
   expect(await inboxOf('1')).toMatchObject([{ data: { actor_count: 3 } }]);
   expect(await counter()).toBe(4);
+});
+
+it('SQL of the config that needs what is not there: told once, with its places, however many terms fail, until it is there', async () => {
+  const follows = 'table: public.follows, key: [follower, followed], actor: follower';
+  const broken = configOf(`${sources()}
+  - { name: shy, type: shy, ${follows}, recipient: followed, object: { kind: p, id: followed }, visible: select 1 from public.views where who = :user }
+  - { name: team, type: team, ${follows}, recipient: { query: select who from public.team where team = :followed } }`);
+  await installCapture(await database.client(), broken);
+  await withRelay(broken, async ({ log, said, terms }) => {
+    const told = () => log.filter(({ problems }) => problems !== undefined);
+    const moreTerms = async () => {
+      const before = terms();
+      await expect.poll(terms, patience).toBeGreaterThan(before + 2);
+    };
+    const [shy, team] = [
+      'sources[3] (shy).visible: relation "public.views" does not exist',
+      'sources[4] (team).recipient.query: relation "public.team" does not exist',
+    ];
+    await said('so nothing is delivered');
+    await moreTerms();
+    expect(told()).toMatchObject([{ level: 50, problems: [shy, team] }]);
+    // Now a term begins, and ends where it reads.
+    await database.pool.query('create table views (who bigint)');
+    await expect.poll(() => told().length, patience).toBe(3);
+    await moreTerms();
+    expect(told().map(({ problems }) => problems)).toEqual([[shy, team], [team], [team]]);
+    await database.pool.query('create table team (team bigint, who bigint); insert into team values (1, 2)');
+    await said('as the config says again');
+    await database.pool.query('insert into follows values (4, 1)');
+    await settled();
+    expect(told()).toHaveLength(3);
+  });
+  expect(await inboxOf('2')).toContainEqual(expect.objectContaining({ type: 'team', user_id: '4' }));
+});
+
+it('a table that is locked is no problem of the config', async () => {
+  const of = configOf(`
+  - { name: follow, type: follow, table: public.follows, key: [follower], recipient: followed, when: follower > 0 }
+  - { name: other, type: other, table: public.follows, key: [follower], recipient: followed, when: nope }`);
+  const error = await database.pool.query('select nope').catch((caught: unknown) => caught);
+  expect(await misfits(error, of)).toEqual(['sources[1] (other).when: column "nope" does not exist']);
+  const client = await database.client();
+  await client.query('begin; lock table follows in access exclusive mode');
+  try {
+    expect(await misfits(error, of)).toEqual([]);
+  } finally {
+    await client.query('rollback');
+  }
 });

@@ -1,0 +1,56 @@
+/**
+ * What of the config the database does not have, for the log of a relay that can't lead with it: what Postgres says of a statement that
+ * is made of many names no place in the config.
+ *
+ * What must hold: the same problems are told once, however many terms begin and fail meanwhile.
+ */
+
+import type pg from 'pg';
+import { readCatalog } from '../capture/catalog.js';
+import { capturedTables } from '../capture/install.js';
+import { configProblems } from '../capture/problems.js';
+import type { Config } from '../config.js';
+import { connect } from '../postgres.js';
+import { letGo } from '../sending.js';
+import { blame } from './failures.js';
+
+/** A table may be locked, a server silent: the look is then left for the next time. */
+const bound = { lockMs: 2_000, answerMs: 10_000 } as const;
+
+/** What was told last by those who look; lives longer than a term. */
+export class Told {
+  private readonly last = new Map<'term' | 'drift', string>();
+
+  /** Whether these are others than before, which from now on are told; no problems are what is told of a sound database. */
+  isNews(who: 'term' | 'drift', problems: readonly string[]): boolean {
+    const now = problems.join('\n');
+    if (now === (this.last.get(who) ?? '')) return false;
+    this.last.set(who, now);
+    return true;
+  }
+
+  /** The database fits: if it ceases to, that is news. */
+  forget(): void {
+    this.last.delete('term');
+  }
+}
+
+/** The problems that `belfry migrate` would tell, where an error that ended a term may come of them; empty when it is another's fault. */
+export async function misfits(error: unknown, config: Config): Promise<string[]> {
+  const why = blame(error);
+  if (why !== 'schema' && why !== 'event') return [];
+  let client: pg.Client | null = null;
+  try {
+    // Those of the term may be in the middle of something.
+    client = await connect(config.database.listenUrl, {
+      applicationName: 'belfry check',
+      session: { lock_timeout: String(bound.lockMs) },
+      queryTimeoutMs: bound.answerMs,
+    });
+    return await configProblems(client, config, await readCatalog(client, capturedTables(config)));
+  } catch {
+    return [];
+  } finally {
+    if (client !== null) await letGo(client);
+  }
+}
