@@ -3,7 +3,6 @@
 import type pg from 'pg';
 import { messageOf, sqlState } from '../errors.js';
 import { emptyBatch, storeBatch } from '../inbox/store.js';
-import { advance, endOfDelta, pageQuery } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import { inTransaction } from '../transaction.js';
 
@@ -32,22 +31,6 @@ export async function storeDead(
       await writer.query('update belfry.dead_event set xid = $2 where event_id = $1', [eventId, row.xid]);
   });
   return row?.source;
-}
-
-/** The next unread event, unresolved, and the cursor behind it; null when nothing is unread. */
-export async function nextUnread(
-  reader: pg.ClientBase,
-  cursor: Cursor,
-): Promise<{ readonly id: string; readonly cursor: Cursor } | null> {
-  const query = pageQuery(cursor, 1);
-  const { rows } = await reader.query<{ id: string; target: string }>(
-    `with page as materialized (${query.text}) select id::text, pg_current_snapshot()::text as target from page`,
-    [...query.values],
-  );
-  const row = rows[0];
-  // The end of a delta says nothing about what was committed after it.
-  if (row === undefined) return cursor.target === null ? null : await nextUnread(reader, endOfDelta(cursor));
-  return { id: row.id, cursor: advance(cursor, { count: 1, limit: 1, lastId: row.id, snapshot: row.target }) };
 }
 
 /**

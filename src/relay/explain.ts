@@ -106,7 +106,11 @@ export async function explainEvent(
 
   for (const share of await sharesOf(client, plan.steps, user)) {
     const entry = fromShare(share, id, plan.steps);
-    if (entry !== null) found.set(share.user_id, entry);
+    // What is to be taken back still stands: it was not read, or could not be processed (told below).
+    const standing = entry?.verdict === 'withdrawn' && entry.at === null;
+    if (standing && row.error !== null) possible.add(share.user_id);
+    else if (standing && !row.read) found.set(share.user_id, nobody(share.user_id));
+    else if (entry !== null) found.set(share.user_id, entry);
   }
   for (const { user_id, rule, at } of await verdictsOf(client, id, row.at)) {
     if (found.get(user_id)?.verdict === 'delivered' || found.get(user_id)?.verdict === 'merged') continue;

@@ -20,9 +20,10 @@ import type { Cursor } from '../outbox/cursor.js';
 import type { Doorbell } from '../outbox/doorbell.js';
 import { OutboxReader, pageRows, withoutLast } from '../outbox/reader.js';
 import { loadColumnTypes } from '../schema/columns.js';
-import { nextUnread } from './aside.js';
 import { BatchProcessor } from './batch.js';
 import type { BatchConnections, BatchOutcome, Preparation } from './batch.js';
+import { readCarefully } from './careful.js';
+import type { CarefulWork } from './careful.js';
 import { mappedSources, WriterPlans } from './connections.js';
 import { DeadKeys } from './dead-keys.js';
 import { blame } from './failures.js';
@@ -328,27 +329,23 @@ export class Leading {
     this.cursor = prepared.page.next;
   }
 
-  /**
-   * The statement that reads and resolves a page failed, so no event of it is known yet. Reads one by one, burying the
-   * one that fails, until the page that failed is through.
-   */
   private async readCarefully(cause: unknown): Promise<void> {
     const { reader, log } = this.options;
     log.warn({ error: messageOf(cause) }, 'a page could not be resolved: reading event by event');
     const singles = new OutboxReader<ResolvedRow>({ client: reader, statement: this.parts.statement, limit: 1 });
-    for (let i = 0; i < pageSize && !this.stopping && this.term.trusted(); i++) {
-      try {
-        const single = await this.reading.page(singles, this.cursor);
-        if (single === null) return;
-        await this.process(single, false);
-      } catch (error) {
-        if (blame(error) !== 'event') throw error;
-        const next = await nextUnread(reader, this.cursor);
-        if (next === null) return;
-        await this.work.bury(next.id, error, next.cursor);
-        this.cursor = next.cursor;
-      }
-    }
+    const work: CarefulWork = {
+      reader,
+      goesOn: () => !this.stopping && this.term.trusted(),
+      cursor: () => this.cursor,
+      next: () => this.reading.page(singles, this.cursor),
+      process: (single) => this.process(single, false),
+      resolve: (id) => this.resolve(`select id, xid, at, source, op, new, old from belfry.outbox where id = ${id}`),
+      bury: async (id, error, cursor) => {
+        await this.work.bury(id, error, cursor);
+        this.cursor = cursor;
+      },
+    };
+    await readCarefully(work, pageSize);
   }
 
   /** A step of a wide event. One that an event is to blame for ends its job, as a dead letter; everything else goes on. */

@@ -71,6 +71,7 @@ describe('explain', () => {
     const known = { ...nothing, notification_id: sent?.id, seq: sent?.seq };
     expect(await explain(id)).toEqual([{ ...known, verdict: 'delivered', at: sent?.at.toISOString() }]);
     await unlike(database.pool, bo, post);
+    expect(await explain(await lastEvent())).toEqual([{ ...nothing, verdict: 'pending' }]);
     await batches.run();
     const withdrawn = { ...known, seq: 2, verdict: 'withdrawn', at: expect.stringMatching(/Z$/) as string };
     expect(await explain(id)).toEqual([withdrawn]);

@@ -30,3 +30,34 @@ it('one that is committed just as the last of what was read is set aside is read
     { id: 2, error: 'division by zero' },
   ]);
 });
+
+it('one that is committed before it, with a lower id, once it has failed is not set aside for it', async () => {
+  // The second time that it is read it fails when the test lets it.
+  const trouble = `create sequence public.tries; create function public.trouble() returns bigint language plpgsql as $$ begin
+      if nextval('public.tries') = 2 then
+        perform pg_advisory_lock_shared(4711);
+        perform pg_advisory_unlock_shared(4711);
+      end if;
+      raise division_by_zero; end $$;`;
+  const troubled = { ...source, recipient: { query: 'select public.trouble() where :n::int = 5' } };
+  const { database, facts, leading } = await leadingRig(`${things} ${trouble}`, (url) =>
+    socialConfig(url, { sources: [troubled] }),
+  );
+  const [early, holder] = [await database.client(), await database.client()];
+  await holder.query('select pg_advisory_lock(4711)');
+  await early.query('begin; insert into things (n) values (1)');
+  await facts.query('insert into things (n) values (5)');
+  const leader = await leading(async (self) => {
+    const { rowCount } = await holder.query('select from belfry.relay where max_id >= 2');
+    if (rowCount === 1) self.stop();
+  });
+  const running = leader.run();
+  const waits = async () =>
+    (await holder.query(`select from pg_locks where locktype = 'advisory' and not granted`)).rowCount;
+  await expect.poll(waits, { timeout: 20_000 }).toBe(1);
+  await early.query('commit');
+  await holder.query('select pg_advisory_unlock(4711)');
+  await running;
+  const { rows } = await facts.query('select event_id::int as id from belfry.dead_event');
+  expect(rows).toEqual([{ id: 2 }]);
+});
