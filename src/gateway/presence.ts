@@ -90,7 +90,7 @@ export class Presence {
   /** As `statuses`, and tells the session of changes from now on. */
   async watchUsers(session: Session, users: readonly string[]): Promise<Record<string, PresenceStatus>> {
     const visible = await this.visible(session.userId, users);
-    for (const user of visible) this.watch(session, `u${user}`);
+    for (const user of visible) this.watch(session, placeOf(user));
     return Object.fromEntries(
       users.map((user) => [user, visible.has(user) && this.isOnline(user) ? 'online' : 'offline']),
     );
@@ -131,7 +131,7 @@ export class Presence {
     this.#leaving.delete(placeOf(userId));
     if (this.#online.has(userId)) return;
     this.#online.add(userId);
-    if (this.isNewHere(placeOf(userId), true)) this.tellUser(userId, 'online');
+    if (this.noteHere(placeOf(userId), true)) this.tellUser(userId, 'online');
   }
 
   /** A session is gone. */
@@ -142,7 +142,7 @@ export class Presence {
     this.leave(placeOf(userId), () => {
       if (this.hasLive(userId)) return;
       this.#online.delete(userId);
-      if (this.isNewHere(placeOf(userId), false)) this.tellUser(userId, 'offline');
+      if (this.noteHere(placeOf(userId), false)) this.tellUser(userId, 'offline');
     });
   }
 
@@ -151,7 +151,7 @@ export class Presence {
     const { userId } = session;
     const place = placeIn(hub.channel, userId);
     if (this.#leaving.delete(place) || othersIn(hub, session) > 0) return;
-    if (this.isNewHere(place, true)) void this.tellChannel(hub.channel, userId, 'online');
+    if (this.noteHere(place, true)) void this.tellChannel(hub.channel, userId, 'online');
   }
 
   /** It may come back at once, and so goes on watching until `unwatchChannel`. */
@@ -160,7 +160,7 @@ export class Presence {
     const { userId } = session;
     const place = placeIn(hub.channel, userId);
     this.leave(place, () => {
-      if (this.isNewHere(place, false)) void this.tellChannel(hub.channel, userId, 'offline');
+      if (this.noteHere(place, false)) void this.tellChannel(hub.channel, userId, 'offline');
     });
   }
 
@@ -173,7 +173,7 @@ export class Presence {
       open.delete(watch);
       const { session, other } = watch;
       if (allowed && session.hub?.blocks?.has(other) !== true) return;
-      this.unwatch(session, `u${other}`);
+      this.unwatch(session, placeOf(other));
       if (this.isOnline(other)) session.send(frame(other, 'offline', null));
     });
     if (problem !== null) this.owner.failed('re-check of presence', problem);
@@ -195,8 +195,8 @@ export class Presence {
     return this.#online.has(userId) || this.#elsewhere?.has(placeOf(userId)) === true;
   }
 
-  /** Somebody came to a place, or left it, at this gateway; false where they are at another one too, and so nothing has changed. */
-  private isNewHere(place: string, present: boolean): boolean {
+  /** Notes that somebody came to a place of this gateway, or left it; whether that changes anything: they may be at another one too. */
+  private noteHere(place: string, present: boolean): boolean {
     this.#elsewhere?.set(place, present);
     return this.#elsewhere?.has(place) !== true;
   }
@@ -246,7 +246,7 @@ export class Presence {
 
   private tellUser(userId: string, status: PresenceStatus): void {
     let sent = 0;
-    for (const session of this.#watchers.get(`u${userId}`) ?? []) {
+    for (const session of this.#watchers.get(placeOf(userId)) ?? []) {
       if (session.hub?.blocks?.has(userId) === true || session.userId === userId) continue;
       session.send(frame(userId, status, null));
       sent++;
@@ -295,7 +295,7 @@ export class Presence {
 function watchedPeople(session: Session): Watch[] {
   const user = session.userId;
   return [...(session.watching ?? [])]
-    .filter((name) => name.startsWith('u') && name !== `u${user}`)
+    .filter((name) => name.startsWith('u') && name !== placeOf(user))
     .map((name) => ({ session, user, other: name.slice(1) }));
 }
 

@@ -49,6 +49,7 @@ export async function misfits(error: unknown, config: Config): Promise<string[]>
     });
     return await configProblems(client, config, await readCatalog(client, capturedTables(config)));
   } catch {
+    // What ended the term is told without them.
     return [];
   } finally {
     if (client !== null) await letGo(client);
