@@ -87,6 +87,11 @@ const firstPage = `select ${columns} from belfry.outbox
 where (xid >= $1::xid8 and xid < ${lastXid}) or xid = any($2::xid8[])
 order by id + 0 limit `;
 
+/** The same where nothing was in progress: one look at the index of each partition in place of two and a bitmap, which cost more than a few rows do. */
+const firstPageAfterAll = `select ${columns} from belfry.outbox
+where xid >= $1::xid8 and xid < ${lastXid}
+order by id + 0 limit `;
+
 /** The further pages, by the index on id. Visibility as a function call, so that no other index can be thought of. */
 const nextPage = `select ${columns} from belfry.outbox
 where id > $3::bigint and not pg_visible_in_snapshot(xid, $1::pg_snapshot) and pg_visible_in_snapshot(xid, $2::pg_snapshot)
@@ -99,6 +104,7 @@ order by id limit `;
 export function pageQuery(cursor: Cursor, limit: number): Query {
   if (cursor.target === null) {
     const { xmax, xip } = parseSnapshot(cursor.seen);
+    if (xip.length === 0) return { name: `outbox_after_all_${limit}`, text: firstPageAfterAll + String(limit), values: [xmax] };
     return { name: `outbox_first_${limit}`, text: firstPage + String(limit), values: [xmax, xip] };
   }
   return {
@@ -117,12 +123,15 @@ export function pageQuery(cursor: Cursor, limit: number): Query {
  */
 export const prepareUnread = `prepare belfry_unread(xid8, xid8[]) as
   select (select xid from belfry.outbox where xid >= $1 order by xid limit 1) is not null
-      or exists (select from belfry.outbox where xid = any($2)) as more`;
+      or exists (select from belfry.outbox where xid = any($2)) as more;
+prepare belfry_unread_after_all(xid8) as
+  select (select xid from belfry.outbox where xid >= $1 order by xid limit 1) is not null as more`;
 
 /** One row, `more`: see prepareUnread. A delta that is not known to be at its end counts as unread. */
 export function unreadQuery(cursor: Cursor): string {
   if (cursor.target !== null) return 'select true as more';
   const { xmax, xip } = parseSnapshot(cursor.seen);
+  if (xip.length === 0) return `execute belfry_unread_after_all('${xmax}')`;
   return `execute belfry_unread('${xmax}', '{${xip.join(',')}}')`;
 }
 
