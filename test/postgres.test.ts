@@ -237,12 +237,19 @@ describe('names', () => {
     ['"My App"."a ""quoted"" one.two"', { schema: 'My App', name: 'a "quoted" one.two' }],
     ['"order"', { schema: 'public', name: 'order' }],
     ['größe.ñandú', { schema: 'größe', name: 'ñandú' }],
+    ['Übung', { schema: 'public', name: 'Übung' }],
   ])('%s', (text, expected) => {
     expect(parseTableName(text)).toEqual(expected);
   });
 
   test.each(['', 'a.b.c', 'a.', '.a', 'a b', '"a', '""', 'a;drop', '1a', 'a."b"c'])('%j is none', (text) => {
     expect(() => parseTableName(text)).toThrow(/is not a table name/);
+  });
+
+  test('a name without quotes is the table that Postgres takes it for', async () => {
+    await db.pool.query('create table ÜBUNG_Äb (id int)');
+    const { rows } = await db.pool.query(`select relname as name from pg_class where relname ~ 'bung_'`);
+    expect(rows).toEqual([{ name: parseTableName('ÜBUNG_Äb').name }]);
   });
 
   test('quoting survives a round trip through Postgres', async () => {
