@@ -99,6 +99,29 @@ describe('a connection', () => {
     await new Promise((resolve) => relay.close(resolve));
   });
 
+  test('is given up, and closed, where the network fell silent just after it was made', async () => {
+    const to = new URL(db.url);
+    let closed: () => void = () => undefined;
+    const isClosed = new Promise<void>((resolve) => (closed = resolve));
+    const network = createServer((here) => {
+      const there = connectTo(Number(to.port), to.hostname);
+      here.on('data', (data) => void (data.includes('transaction_timeout') || there.write(data)));
+      here.on('close', closed);
+      there.pipe(here);
+      for (const socket of [here, there])
+        socket.on('error', () => undefined).on('close', () => [here, there].map((one) => one.destroy()));
+    });
+    onTestFinished(() => void network.close());
+    await new Promise<void>((resolve) => network.listen(0, '127.0.0.1', resolve));
+    const url = withPort(db.url, (network.address() as AddressInfo).port);
+    // Ten seconds; TCP would take minutes.
+    await expect(connect(url, { applicationName: 'silent' })).rejects.toMatchObject({
+      code: 'database_unreachable',
+      retry: true,
+    });
+    await isClosed;
+  });
+
   test('has our settings, those of the caller and those of the URL', async () => {
     const url = `${db.url}?options=${encodeURIComponent('-c statement_timeout=1234')}`;
     const session = { jit: 'on', search_path: 'pg_catalog, public' };
