@@ -228,6 +228,13 @@ describe('no connection', () => {
     const error = new BelfryError('internal', 'x');
     expect(explainConnectionError(error, db.url)).toBe(error);
   });
+
+  test('a % that begins no escape is itself, as it is for pg', () => {
+    const error = Object.assign(new Error('database "100%" does not exist'), { code: '3D000' });
+    expect(explainConnectionError(error, 'postgres://user:word@localhost/100%').message).toBe(
+      'There is no database 100% at localhost:5432: create it, or check DATABASE_URL.',
+    );
+  });
 });
 
 describe('a server', () => {
