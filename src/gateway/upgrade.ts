@@ -28,7 +28,7 @@ export interface UpgradeOwner {
 }
 
 /** How long a socket may take to show a valid token; CONTRACT §5. */
-export const tokenDeadlineMs = 5000;
+const tokenDeadlineMs = 5000;
 
 export function upgrade(owner: UpgradeOwner, res: HttpResponse, req: HttpRequest, context: us_socket_context_t): void {
   const { config } = owner;
