@@ -20,6 +20,7 @@ import type { RelayMetrics } from '../metrics.js';
 import { connect } from '../postgres.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { mappingProblems } from '../schema/mapping.js';
+import { onOwnConnection } from './own-connection.js';
 import type { Told } from './misfits.js';
 
 /** How long one attempt waits for a table that is locked. */
@@ -70,10 +71,14 @@ export class Drift {
 
   /** What it asks of columns is known from the fingerprint; the SQL of the config is looked at more often only while something is wrong. */
   private async mapping(): Promise<readonly string[]> {
-    const { config, facts } = this.options;
+    const { config } = this.options;
     if (this.problems.length > 0 || performance.now() >= this.mappingDueAt) {
-      this.problems = await mappingProblems(facts, config);
-      this.mappingDueAt = performance.now() + mappingEveryMs;
+      try {
+        this.problems = await onOwnConnection(config, (client) => mappingProblems(client, config));
+        this.mappingDueAt = performance.now() + mappingEveryMs;
+      } catch {
+        // What was found last holds until a look succeeds, which the next check tries.
+      }
     }
     return this.problems;
   }

@@ -5,17 +5,12 @@
  * What must hold: the same problems are told once, however many terms begin and fail meanwhile.
  */
 
-import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
 import { capturedTables } from '../capture/install.js';
 import { configProblems } from '../capture/problems.js';
 import type { Config } from '../config.js';
-import { connect } from '../postgres.js';
-import { letGo } from '../sending.js';
+import { onOwnConnection } from './own-connection.js';
 import { blame } from './failures.js';
-
-/** A table may be locked, a server silent: the look is then left for the next time. */
-const bound = { lockMs: 2_000, answerMs: 10_000 } as const;
 
 /** What was told last by those who look; lives longer than a term. */
 export class Told {
@@ -39,19 +34,12 @@ export class Told {
 export async function misfits(error: unknown, config: Config): Promise<string[]> {
   const why = blame(error);
   if (why !== 'schema' && why !== 'event') return [];
-  let client: pg.Client | null = null;
   try {
-    // Those of the term may be in the middle of something.
-    client = await connect(config.database.listenUrl, {
-      applicationName: 'belfry check',
-      session: { lock_timeout: String(bound.lockMs) },
-      queryTimeoutMs: bound.answerMs,
-    });
-    return await configProblems(client, config, await readCatalog(client, capturedTables(config)));
+    return await onOwnConnection(config, async (client) =>
+      configProblems(client, config, await readCatalog(client, capturedTables(config))),
+    );
   } catch {
     // What ended the term is told without them.
     return [];
-  } finally {
-    if (client !== null) await letGo(client);
   }
 }

@@ -134,7 +134,7 @@ function plain(name: string): string {
 }
 
 /** A column's value as timestamptz; null where it is no time. Numbers are seconds since 1970, or from 10^11 on milliseconds. */
-export function timeSql(value: string, type: string, { zone }: TimeColumn): string {
+function timeSql(value: string, type: string, { zone }: TimeColumn): string {
   if (type === 'timestamp with time zone') return value;
   if (type === 'timestamp without time zone' || type === 'date')
     return `(${value}::timestamp at time zone ${quoteLiteral(zone)})`;
