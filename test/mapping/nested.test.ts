@@ -76,7 +76,10 @@ describe('a row that a trigger changes', () => {
   });
 
   it('as it is updated is as the trigger left it', async () => {
-    expect(await told(`insert into comments values (4, 4, 10, 'hello')`)).toEqual(['1 notification 4', 'post:10 hello']);
+    expect(await told(`insert into comments values (4, 4, 10, 'hello')`)).toEqual([
+      '1 notification 4',
+      'post:10 hello',
+    ]);
     expect(await told(`update comments set body = 'raw again' where id = 4`)).toEqual(['post:10 clean again']);
     expect(await told(`update comments set body = 'spam' where id = 4`)).toEqual(['1 withdrawn']);
   });
@@ -91,7 +94,10 @@ describe('a row that a trigger changes', () => {
   });
 
   it('moves it away from where it was', async () => {
-    expect(await told(`insert into comments values (7, 7, 10, 'hello')`)).toEqual(['1 notification 7', 'post:10 hello']);
+    expect(await told(`insert into comments values (7, 7, 10, 'hello')`)).toEqual([
+      '1 notification 7',
+      'post:10 hello',
+    ]);
     expect(await told(`update comments set body = 'misplaced' where id = 7`)).toEqual(['1 withdrawn']);
   });
 
