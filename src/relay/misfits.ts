@@ -9,8 +9,9 @@ import { readCatalog } from '../capture/catalog.js';
 import { capturedTables } from '../capture/install.js';
 import { configProblems } from '../capture/problems.js';
 import type { Config } from '../config.js';
-import { onOwnConnection } from './own-connection.js';
+import { BelfryError } from '../errors.js';
 import { blame } from './failures.js';
+import { onOwnConnection } from './own-connection.js';
 
 /** What was told last by those who look; lives longer than a term. */
 export class Told {
@@ -32,6 +33,8 @@ export class Told {
 
 /** The problems that `belfry migrate` would tell, where an error that ended a term may come of them; empty when it is another's fault. */
 export async function misfits(error: unknown, config: Config): Promise<string[]> {
+  // It says all there is to say: rows that decide who may hear what are hidden.
+  if (error instanceof BelfryError && error.code === 'database_denied') return [error.message];
   const why = blame(error);
   if (why !== 'schema' && why !== 'event') return [];
   try {

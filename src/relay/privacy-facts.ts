@@ -18,6 +18,7 @@ import { cast, fitting, holdingRows, personColumn } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { loadOwners } from '../schema/owners.js';
 import type { Owners } from '../schema/owners.js';
+import { assertNothingHidden } from '../schema/row-security.js';
 import { bindVisible } from '../schema/visible.js';
 
 /** A delivery that is asked about, with the source it comes from. */
@@ -59,8 +60,12 @@ export class PrivacyLoader {
     readonly readable: Readable,
   ) {}
 
-  /** Asks the database for the types of `:user` and `:object_id` in every `visible`; throws what Postgres says of bad SQL. */
+  /**
+   * Asks the database for the types of `:user` and `:object_id` in every `visible`. Throws what Postgres says of bad SQL, and `database_denied`
+   * where facts are hidden.
+   */
   static async create(client: pg.ClientBase, config: Config, types: ColumnTypes): Promise<PrivacyLoader> {
+    await assertNothingHidden(client, config);
     const hidden: FactSql[] = [];
     const visible = new Set<string>();
     for (const source of config.sources) {
