@@ -62,10 +62,15 @@ export async function prune(
     ['revocations', 'revoke_call', 'at', retention.outboxMs],
   ] as const;
   for (const [name, table, column, keptMs] of logs) {
+    // A dead letter is tried again by what its job tells of it.
+    const besides =
+      table === 'fanout_job'
+        ? 'and not exists (select from belfry.dead_event d where d.event_id = fanout_job.event_id)'
+        : '';
     const more = async (): Promise<boolean> => {
       const { rowCount } = await client.query(
         `delete from belfry.${table} where ctid = any (array(
-           select ctid from belfry.${table} where ${column} < ${ago(1)} order by ${column} limit ${pruneRows}))`,
+           select ctid from belfry.${table} where ${column} < ${ago(1)} ${besides} order by ${column} limit ${pruneRows}))`,
         [keptMs],
       );
       counts[name] += rowCount ?? 0;

@@ -124,6 +124,16 @@ it('logs go after their own time', async () => {
   expect((await client.query('select user_id, seq from belfry.pruned')).rows).toEqual([{ user_id: 'ada', seq: '4' }]);
 });
 
+it('a job goes, but not while its event is a dead letter', async () => {
+  await client.query(`
+    insert into belfry.fanout_job (kind, source, key, event_id, step, row, done_at)
+    select 'deliver', 's', n::text, n, '{}', '{}', clock_timestamp() - interval '8 days' from generate_series(1, 2) n;
+    insert into belfry.dead_event (event_id, source, op, event_at, error) values (2, 's', 'created', clock_timestamp() - interval '9 days', 'poison')`);
+  expect(await prune(client, retention, () => Promise.resolve(true))).toMatchObject({ wide_events: 1 });
+  expect((await client.query('select event_id from belfry.fanout_job')).rows).toEqual([{ event_id: '2' }]);
+  await client.query('truncate belfry.fanout_job, belfry.dead_event');
+});
+
 it('an inbox is kept at least as long as the outbox', async () => {
   await notifications('ada', 1, '8 days');
   await prune(client, { ...retention, outboxMs: 9 * day }, () => Promise.resolve(true));
