@@ -760,6 +760,9 @@ describe('9: tokens', () => {
     // A refresh says nothing about positions.
     expect(drive.state.position?.seq).toBe(10);
     expect(drive.of('gap')).toEqual([]);
+    // The next connection comes with the newest, and asks for none.
+    drive.put({ type: 'gone', code: 1006, reason: '' }).toDeadline().put({ type: 'open' });
+    expect(drive.sent('auth')).toMatchObject({ token: 'r2', since: 10 });
   });
 
   it('does not ask in a circle when it is given the same token', () => {
