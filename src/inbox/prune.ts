@@ -6,6 +6,7 @@
  * - What stands behind a notification goes with it, in one statement; and how far a person's stream was pruned is kept, so that a client
  *   that was last here before that is told to fetch.
  * - An inbox is kept at least as long as the outbox: else a replay would bring back what was pruned, and a dedupe_key would notify twice.
+ * - An old notification that got a new event stays, and however many of them there are, what is behind them goes.
  */
 
 import type pg from 'pg';
@@ -13,6 +14,14 @@ import type { Config } from '../config.js';
 
 /** Rows of one statement. */
 export const pruneRows = 500;
+
+/** Statements in a row that find nothing, after which the search among notifications rests until the next time. */
+const mostInVain = 40;
+
+/** How far the search among notifications has come. */
+export interface PrunePlace {
+  afterId: string;
+}
 
 /** What was measured is of use for as long as somebody asks why it was slow just now. */
 const mostTracesMs = 86_400_000;
@@ -31,11 +40,12 @@ export interface PruneCounts {
   revocations: number;
 }
 
-/** Prunes everything that is due; `between` is awaited after each statement, and ends it by giving false. */
+/** Prunes everything that is due; `between` is awaited after each statement, and ends it by giving false. `place` is kept from one time to the next. */
 export async function prune(
   client: pg.ClientBase,
   retention: Config['retention'],
   between: () => Promise<boolean>,
+  place: PrunePlace = { afterId: '0' },
 ): Promise<PruneCounts> {
   const counts = {
     notifications: 0,
@@ -85,11 +95,16 @@ export async function prune(
     if (!(await between())) return counts;
     if (deleted < pruneRows) break;
   }
-  for (let afterId: string | null = '0'; afterId !== null;) {
-    const { deleted, next } = await pruneNotifications(client, inboxMs, afterId);
-    counts.notifications += deleted;
-    afterId = next;
-    if (!(await between())) return counts;
+  // In order of id, which is nearly that of age: first up to where all are young, then a little further each time.
+  for (const [from, most] of [[{ afterId: '0' }, 1] as const, [place, mostInVain] as const]) {
+    for (let inVain = 0; inVain < most;) {
+      const { deleted, next } = await pruneNotifications(client, inboxMs, from.afterId);
+      counts.notifications += deleted;
+      inVain = deleted === 0 ? inVain + 1 : 0;
+      from.afterId = next ?? '0';
+      if (!(await between())) return counts;
+      if (next === null) break;
+    }
   }
   return counts;
 }
@@ -115,7 +130,7 @@ async function pruneStateChanges(client: pg.ClientBase, keptMs: number): Promise
   return rows[0]?.deleted ?? 0;
 }
 
-/** In order of id, which is nearly that of age: ends with the first rows that are all young. */
+/** Of the rows after this one; `next`: where those behind them begin, null where there are none. */
 async function pruneNotifications(
   client: pg.ClientBase,
   keptMs: number,
@@ -138,5 +153,5 @@ async function pruneNotifications(
     [keptMs, afterId],
   );
   const { deleted = 0, last = null, seen = 0 } = rows[0] ?? {};
-  return { deleted, next: seen < pruneRows || deleted === 0 ? null : last };
+  return { deleted, next: seen < pruneRows ? null : last };
 }

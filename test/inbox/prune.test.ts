@@ -76,6 +76,16 @@ it('an old one that got a new event stays', async () => {
   expect((await client.query('select seq from belfry.notification')).rows).toEqual([{ seq: '1' }]);
 });
 
+it('what is behind many such ones goes, if not at once', async () => {
+  const pages = 43;
+  await notifications('ada', pages * pruneRows, '1 hour');
+  await notifications('bo', 5, '8 days');
+  const place = { afterId: '0' };
+  const pruned = async () => (await prune(client, retention, () => Promise.resolve(true), place)).notifications;
+  expect([await pruned(), await pruned()]).toEqual([0, 5]);
+  expect(place).toEqual({ afterId: '0' });
+});
+
 it('who was last here before what was pruned is told to fetch, nobody else', async () => {
   await notifications('ada', 3, '8 days');
   await notifications('ada', 2, '1 hour');
