@@ -1,7 +1,7 @@
 /** Retention of inboxes and logs: what is old goes, what is young stays, and who comes back from before is told to fetch. */
 
 import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { parseConfig } from '../../src/config.js';
 import { prune, pruneRows } from '../../src/inbox/prune.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
@@ -74,6 +74,24 @@ it('an old one that got a new event stays', async () => {
   await client.query('update belfry.notification set last_at = clock_timestamp() where seq = 1');
   await prune(client, retention, () => Promise.resolve(true));
   expect((await client.query('select seq from belfry.notification')).rows).toEqual([{ seq: '1' }]);
+});
+
+it('so does one that gets it just as it is pruned', async () => {
+  await notifications('ada', 2, '8 days');
+  const other = await database.client();
+  await other.query('begin');
+  await other.query('update belfry.notification set last_at = clock_timestamp() where seq = 1');
+  const pruning = prune(client, retention, () => Promise.resolve(true));
+  await vi.waitFor(async () => {
+    const { rowCount } = await other.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    expect(rowCount).toBe(1);
+  }, 20_000);
+  await other.query('commit');
+  expect(await pruning).toMatchObject({ notifications: 1 });
+  expect((await database.pool.query('select seq from belfry.notification')).rows).toEqual([{ seq: '1' }]);
+  expect((await database.pool.query('select from belfry.stream_position')).rowCount).toBe(1);
 });
 
 it('what is behind many such ones goes, if not at once', async () => {
