@@ -96,7 +96,11 @@ export async function prune(
     if (deleted < pruneRows) break;
   }
   // In order of id, which is nearly that of age: first up to where all are young, then a little further each time.
-  for (const [from, most] of [[{ afterId: '0' }, 1] as const, [place, mostInVain] as const]) {
+  const start: PrunePlace = { afterId: '0' };
+  for (const { from, most } of [
+    { from: start, most: 1 },
+    { from: place, most: mostInVain },
+  ]) {
     for (let inVain = 0; inVain < most;) {
       const { deleted, next } = await pruneNotifications(client, inboxMs, from.afterId);
       counts.notifications += deleted;
