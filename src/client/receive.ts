@@ -90,7 +90,8 @@ function refreshed(d: Draft, ok: AuthOk): void {
 
 function onPush(d: Draft, event: string, push: Frame): void {
   const { seq, channel, offset } = push;
-  // A backend may broadcast an event of any name to a channel: only pushes without one are the protocol's own.
+  // A backend may broadcast an event of any name to a channel: only pushes without one, or without an offset, are the protocol's own.
+  const isLogged = typeof channel === 'string' && typeof offset === 'number';
   if (event === 'synced' && channel === undefined) {
     synced(d, Number(seq));
     d.s.phase = 'live';
@@ -99,14 +100,14 @@ function onPush(d: Draft, event: string, push: Frame): void {
     d.effects.push({ type: 'synced', seq: position?.seq ?? 0 });
   } else if (event === 'resync' && channel === undefined) {
     onResync(d, (push['data'] as { readonly channel?: unknown } | undefined)?.channel);
-  } else if (event === 'unsubscribed' && typeof channel === 'string') {
+  } else if (event === 'unsubscribed' && typeof channel === 'string' && !isLogged) {
     const message = 'no longer allowed';
     channels.refuse(d, channel, { code: 'forbidden', message, retry: false });
   } else if (typeof seq === 'number' && channel === undefined) {
     const verdict = acceptSeq(d, seq);
     if (verdict === 'hand') d.effects.push({ type: 'push', push });
     else if (verdict === 'lost') lost(d, 1006, `a push before ${seq} was lost`);
-  } else if (typeof channel === 'string' && event !== 'presence') {
+  } else if (typeof channel === 'string' && (event !== 'presence' || isLogged)) {
     const hand = channels.acceptOffset(d, channel, typeof offset === 'number' ? offset : undefined);
     // `hidden` fills the place of an event that the user may not see.
     if (hand && event !== 'hidden') {

@@ -6,6 +6,7 @@
  * - The events behind a notification go with it, in one statement. How far a person's stream was pruned is kept, so that a client whose
  *   position is older is told to fetch.
  * - An inbox is kept at least as long as the outbox: else a replay would bring back what was pruned, and a dedupe_key would notify twice.
+ * - An old notification that got a new event stays, and however many of them there are, what is behind them goes.
  */
 
 import type pg from 'pg';
@@ -13,6 +14,14 @@ import type { Config } from '../config.js';
 
 /** Rows of one statement. */
 export const pruneRows = 500;
+
+/** Statements in a row that find nothing, after which the search among notifications rests until the next time. */
+const mostInVain = 40;
+
+/** How far the search among notifications has come. */
+export interface PrunePlace {
+  afterId: string;
+}
 
 /** Measured times are of use only to somebody who asks why it was slow just now. */
 const mostTracesMs = 86_400_000;
@@ -31,11 +40,12 @@ export interface PruneCounts {
   revocations: number;
 }
 
-/** Prunes everything that is due; `between` is awaited after each statement, and stops the pruning where it gives false. */
+/** Prunes everything that is due; `between` is awaited after each statement, and stops the pruning where it gives false. `place` is kept from one time to the next. */
 export async function prune(
   client: pg.ClientBase,
   retention: Config['retention'],
   between: () => Promise<boolean>,
+  place: PrunePlace = { afterId: '0' },
 ): Promise<PruneCounts> {
   const counts = {
     notifications: 0,
@@ -62,10 +72,15 @@ export async function prune(
     ['revocations', 'revoke_call', 'at', retention.outboxMs],
   ] as const;
   for (const [name, table, column, keptMs] of logs) {
+    // A dead letter is tried again by what its job tells of it.
+    const besides =
+      table === 'fanout_job'
+        ? 'and not exists (select from belfry.dead_event d where d.event_id = fanout_job.event_id)'
+        : '';
     const more = async (): Promise<boolean> => {
       const { rowCount } = await client.query(
         `delete from belfry.${table} where ctid = any (array(
-           select ctid from belfry.${table} where ${column} < ${ago(1)} order by ${column} limit ${pruneRows}))`,
+           select ctid from belfry.${table} where ${column} < ${ago(1)} ${besides} order by ${column} limit ${pruneRows}))`,
         [keptMs],
       );
       counts[name] += rowCount ?? 0;
@@ -80,11 +95,20 @@ export async function prune(
     if (!(await between())) return counts;
     if (deleted < pruneRows) break;
   }
-  for (let afterId: string | null = '0'; afterId !== null;) {
-    const { deleted, next } = await pruneNotifications(client, inboxMs, afterId);
-    counts.notifications += deleted;
-    afterId = next;
-    if (!(await between())) return counts;
+  // In order of id, which is nearly that of age: first up to where all are young, then a little further each time.
+  const start: PrunePlace = { afterId: '0' };
+  for (const { from, most } of [
+    { from: start, most: 1 },
+    { from: place, most: mostInVain },
+  ]) {
+    for (let inVain = 0; inVain < most;) {
+      const { deleted, next } = await pruneNotifications(client, inboxMs, from.afterId);
+      counts.notifications += deleted;
+      inVain = deleted === 0 ? inVain + 1 : 0;
+      from.afterId = next ?? '0';
+      if (!(await between())) return counts;
+      if (next === null) break;
+    }
   }
   return counts;
 }
@@ -110,7 +134,7 @@ async function pruneStateChanges(client: pg.ClientBase, keptMs: number): Promise
   return rows[0]?.deleted ?? 0;
 }
 
-/** In order of id, which is nearly that of age: ends with the first rows that are all young. */
+/** Of the rows after this one; `next`: where those behind them begin, null where there are none. */
 async function pruneNotifications(
   client: pg.ClientBase,
   keptMs: number,
@@ -133,5 +157,5 @@ async function pruneNotifications(
     [keptMs, afterId],
   );
   const { deleted = 0, last = null, seen = 0 } = rows[0] ?? {};
-  return { deleted, next: seen < pruneRows || deleted === 0 ? null : last };
+  return { deleted, next: seen < pruneRows ? null : last };
 }

@@ -72,8 +72,22 @@ function sourceBranch(source: Source, types: ColumnTypes, recipients: boolean): 
          .map((column, i) => `${column} as a_${sideColumns[i] ?? ''}`)
          .join(', ')},
        ${recipient} as recipient, ${standsSql(source, types)} as stands, null::text as raw
-from page p ${joins.join('\n     ')}
+from ${pageOf(source, types)} p ${joins.join('\n     ')}
 where p.source = ${name} and p.op in ('created', 'removed', 'changed')`;
+}
+
+/**
+ * A list may be long, and what stands beside the recipients is asked for each of them: so it is unpacked once, and its routes, which are
+ * compared and no more, are made once and short.
+ */
+function pageOf({ name, table, recipient }: Source, types: ColumnTypes): string {
+  if (recipient?.kind !== 'list' && recipient?.kind !== 'mentions') return 'page';
+  const type = types(table, recipient.column);
+  // Only the names in the text matter for who hears of it.
+  const route = (row: string): string =>
+    `case when ${row} is not null then md5(array(${valuesSql(recipient, row, type)})::text) end`;
+  return `(select p.id, p.xid, p.at, p.source, p.op, p.new || '{}' as new, p.old || '{}' as old, ${route('p.new')} as new_route, ${route('p.old')} as old_route
+             from page p where p.source = ${quoteLiteral(name)} offset 0)`;
 }
 
 /** Where the key is not unique in the table, a removed row may have left another one with the same key. */
@@ -256,8 +270,7 @@ function routeSql(source: Source, types: ColumnTypes, row: string): string {
       return `json_build_array(${recipient.parameters.map((column) => text(row, column)).join(', ')})::text`;
     case 'list':
     case 'mentions':
-      // Only the names in the text matter for who hears of it.
-      return `case when ${row} is not null then array(${valuesSql(recipient, row, types(source.table, recipient.column))})::text end`;
+      return `${row}_route`;
   }
 }
 

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { messageOf } from '../errors.js';
 import { prune } from '../inbox/prune.js';
+import type { PrunePlace } from '../inbox/prune.js';
 import type { Logger } from '../log.js';
 import { dropOldPartitions, ensurePartitions } from '../outbox/partitions.js';
 import { connect } from '../postgres.js';
@@ -36,6 +37,7 @@ export class Retention {
   private readonly stopping = new AbortController();
   private running: Promise<void> | null = null;
   private daysDueAt = 0;
+  private readonly place: PrunePlace = { afterId: '0' };
   /** What was told last of days that are not as they should be. */
   private readonly told = new Map<string, string>();
 
@@ -104,10 +106,11 @@ export class Retention {
     const { config, url, log } = this.options;
     const client = await connect(url, { applicationName: 'belfry retention', session });
     try {
-      const counts = await prune(client, config.retention, async () => {
+      const between = async (): Promise<boolean> => {
         await sleep(pauseMs, undefined, { signal: this.stopping.signal }).catch(() => undefined);
         return !this.stopping.signal.aborted;
-      });
+      };
+      const counts = await prune(client, config.retention, between, this.place);
       if (Object.values(counts).some((count) => count > 0)) log.info(counts, 'pruned');
     } finally {
       await client.end().catch(() => undefined);

@@ -335,6 +335,18 @@ describe('3: channels', () => {
     expect(drive.of('send').filter(({ frame }) => frame['op'] === 'subscribe')).toHaveLength(1);
   });
 
+  it('tells a broadcast from what the protocol says under the same name by its offset', () => {
+    const names = ['presence', 'unsubscribed', 'resync', 'synced', 'notification'];
+    const drive = on();
+    names.forEach((event, i) => drive.frame({ event, channel: 'post:1', offset: 6 + i, data: {} }));
+    expect(drive.offsets('post:1')).toEqual([6, 7, 8, 9, 10]);
+    expect(drive.of('send').filter(({ frame }) => frame['op'] === 'subscribe')).toHaveLength(1);
+    const presence = { event: 'presence', channel: 'post:1', data: { user_id: '7', status: 'online' } };
+    expect(drive.frame(presence).last).toEqual([{ type: 'push', push: presence }]);
+    drive.frame({ event: 'unsubscribed', channel: 'post:1', data: { code: 'forbidden' } });
+    expect(drive.of('refused')).toHaveLength(1);
+  });
+
   it('gives a second subscriber the counters of now', () => {
     const drive = on().frame(channelEvent(6)).put(inputs.subscribe);
     expect(drive.sent('subscribe')).toMatchObject({ offset: 6 });
@@ -760,6 +772,9 @@ describe('9: tokens', () => {
     // A refresh says nothing about positions.
     expect(drive.state.position?.seq).toBe(10);
     expect(drive.of('gap')).toEqual([]);
+    // The next connection comes with the newest, and asks for none.
+    drive.put({ type: 'gone', code: 1006, reason: '' }).toDeadline().put({ type: 'open' });
+    expect(drive.sent('auth')).toMatchObject({ token: 'r2', since: 10 });
   });
 
   it('does not ask in a circle when it is given the same token', () => {

@@ -1,7 +1,7 @@
 /** Retention of inboxes and logs: what is old goes, what is young stays, and who comes back from before is told to fetch. */
 
 import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { parseConfig } from '../../src/config.js';
 import { prune, pruneRows } from '../../src/inbox/prune.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
@@ -76,6 +76,34 @@ it('an old one that got a new event stays', async () => {
   expect((await client.query('select seq from belfry.notification')).rows).toEqual([{ seq: '1' }]);
 });
 
+it('so does one that gets it just as it is pruned', async () => {
+  await notifications('ada', 2, '8 days');
+  const other = await database.client();
+  await other.query('begin');
+  await other.query('update belfry.notification set last_at = clock_timestamp() where seq = 1');
+  const pruning = prune(client, retention, () => Promise.resolve(true));
+  await vi.waitFor(async () => {
+    const { rowCount } = await other.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    expect(rowCount).toBe(1);
+  }, 20_000);
+  await other.query('commit');
+  expect(await pruning).toMatchObject({ notifications: 1 });
+  expect((await database.pool.query('select seq from belfry.notification')).rows).toEqual([{ seq: '1' }]);
+  expect((await database.pool.query('select from belfry.stream_position')).rowCount).toBe(1);
+});
+
+it('what is behind many such ones goes, if not at once', async () => {
+  const pages = 43;
+  await notifications('ada', pages * pruneRows, '1 hour');
+  await notifications('bo', 5, '8 days');
+  const place = { afterId: '0' };
+  const pruned = async () => (await prune(client, retention, () => Promise.resolve(true), place)).notifications;
+  expect([await pruned(), await pruned()]).toEqual([0, 5]);
+  expect(place).toEqual({ afterId: '0' });
+});
+
 it('who was last here before what was pruned is told to fetch, nobody else', async () => {
   await notifications('ada', 3, '8 days');
   await notifications('ada', 2, '1 hour');
@@ -122,6 +150,16 @@ it('logs go after their own time', async () => {
   });
   expect(await countIn('channel_event')).toBe(2);
   expect((await client.query('select user_id, seq from belfry.pruned')).rows).toEqual([{ user_id: 'ada', seq: '4' }]);
+});
+
+it('a job goes, but not while its event is a dead letter', async () => {
+  await client.query(`
+    insert into belfry.fanout_job (kind, source, key, event_id, step, row, done_at)
+    select 'deliver', 's', n::text, n, '{}', '{}', clock_timestamp() - interval '8 days' from generate_series(1, 2) n;
+    insert into belfry.dead_event (event_id, source, op, event_at, error) values (2, 's', 'created', clock_timestamp() - interval '9 days', 'poison')`);
+  expect(await prune(client, retention, () => Promise.resolve(true))).toMatchObject({ wide_events: 1 });
+  expect((await client.query('select event_id from belfry.fanout_job')).rows).toEqual([{ event_id: '2' }]);
+  await client.query('truncate belfry.fanout_job, belfry.dead_event');
 });
 
 it('an inbox is kept at least as long as the outbox', async () => {

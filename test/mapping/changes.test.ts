@@ -118,6 +118,13 @@ describe('soft delete', () => {
     expect(await mapping.heard(`delete from comments where id = ${id}`)).toEqual([]);
   });
 
+  it('a row without owner is told when it gets one, also where that was read while it was stored', async () => {
+    await mapping.sql('insert into comments (id, author, owner) values (90, 2, null)');
+    await mapping.sql('update comments set owner = 3 where id = 90');
+    await mapping.batches.run(1, true);
+    expect(await mapping.heard()).toEqual(['3 comment 2 comment:90!']);
+  });
+
   it('a row that is hidden at first is told when it is shown', async () => {
     expect(await mapping.heard(`insert into comments (id, author, owner, status) values (100, 2, 3, 'draft')`)).toEqual(
       [],
@@ -139,6 +146,14 @@ describe('types and tables', () => {
     expect(await mapping.heard(`update reactions set emoji = 'laugh' where id = 1`)).toEqual([
       '3 -like',
       '3 laugh 2 post:10!',
+    ]);
+  });
+
+  it('one that goes over to something else of the same person is told anew, and rings', async () => {
+    await mapping.heard(`insert into reactions values (30, 2, 3, 'laugh', 30)`);
+    expect(await mapping.heard('update reactions set post = 31 where id = 30')).toEqual([
+      '3 -laugh',
+      '3 laugh 2 post:31!',
     ]);
   });
 

@@ -8,7 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { installCapture } from '../../src/capture/install.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
-import { addPost, addUsers, socialConfig, socialSql } from '../support/social.js';
+import { addPost, addUsers, block, like, socialConfig, socialSql } from '../support/social.js';
+import { Ahead } from '../../src/relay/ahead.js';
+import { WriterPlans } from '../../src/relay/connections.js';
+import { counterKey } from '../../src/relay/group-facts.js';
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
 
@@ -144,4 +147,37 @@ describe('a batch that is prepared while the one before it is stored', () => {
       },
     );
   }, 120_000);
+
+  it('a block takes back what was being stored when it was read', async () => {
+    const { database, batches } = sides[0] as Side;
+    const [ada = '', bo = ''] = await addUsers(database.pool, 'Ada', 'Bo');
+    const post = await addPost(database.pool, ada);
+    await batches.run();
+    await like(database.pool, bo, post);
+    await block(database.pool, ada, bo);
+    // Lifted since: the like by itself is delivered.
+    await database.pool.query('delete from blocks where blocker_id = $1', [ada]);
+    await batches.run(1, true);
+    const { rows } = await database.pool.query('select withdrawn from belfry.notification where user_id = $1', [ada]);
+    expect(rows).toEqual([{ withdrawn: true }]);
+  });
+
+  it('is asked anew for everything once something else was written', async () => {
+    const { database } = sides[1] as Side;
+    const client = await database.client();
+    const set = (count: number): Promise<unknown> =>
+      client.query(
+        `insert into belfry.counter (source, object_id, count) values ('x', '1', $1) on conflict (source, object_id) do update set count = $1`,
+        [count],
+      );
+    const questions = { wanted: [], rows: [], mayBeHeld: [], between: [], counters: [{ source: 'x', objectId: '1' }] };
+    const ahead = new Ahead();
+    await set(1);
+    const early = ahead.load(client, new WriterPlans(client), questions);
+    if (early === null) throw new Error('nothing is loaded');
+    await early.facts;
+    await set(2);
+    ahead.forget();
+    expect((await ahead.settle(client, questions, early)).counters.get(counterKey('x', '1'))).toBe(2);
+  });
 });

@@ -505,7 +505,7 @@ describe('the SQL API', () => {
       );
     const frames = await heardByAda();
     expect(frames).toMatchObject([
-      { data: { type: 'system', message: 'Your export is ready', data: { url: '/x', alert: true } } },
+      { data: { type: 'system', message: 'Your export is ready', data: { url: '/x', alert: true, event_count: 1 } } },
     ]);
     expect(await inbox()).toMatchObject({ unseen: 1 });
   });

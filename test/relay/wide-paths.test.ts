@@ -5,6 +5,8 @@ import { MemoryBroker } from '../../src/broker/memory.js';
 import { createLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
 import { Relay } from '../../src/relay/relay.js';
+import { requestJob } from '../../src/relay/replay/jobs.js';
+import type { JobMode } from '../../src/relay/replay/jobs.js';
 import { resolveSql } from '../../src/relay/resolve.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { startMapping } from '../mapping/rig.js';
@@ -23,6 +25,9 @@ create table albums (id int primary key, circle int);
 create table posts (id int primary key, author int, circle int);
 create table photos (id int primary key, author int, album int);
 create table parties (id int primary key, host int, guests int[]);
+create table fairs (id int primary key, host int, circle int);
+create table fees (circle int, share int);
+insert into fees values (1, 0);
 insert into members select 1, i from generate_series(1, ${String(members)}) i;
 insert into members select 2, i from generate_series(1, 5) i;
 insert into members select 3, 1 from generate_series(1, ${String(members)}) i;`,
@@ -30,7 +35,10 @@ insert into members select 3, 1 from generate_series(1, ${String(members)}) i;`,
   - { name: post, type: post, table: posts, key: [id], actor: author, object: { kind: circle, id: circle }, recipient: { path: [{ from: circle, table: members, match: circle, take: person }] } }
   - { name: photo, type: photo, table: photos, key: [id], actor: author, object: { kind: album, id: album },
       recipient: { path: [{ from: album, table: albums, match: id, take: circle }, { table: members, match: circle, take: person }] } }
-  - { name: party, type: party, table: parties, key: [id], actor: host, recipient: { list: guests } }`,
+  - { name: party, type: party, table: parties, key: [id], actor: host, recipient: { list: guests } }
+  - { name: fair, type: fair, table: fairs, key: [id], actor: host, object: { kind: circle, id: circle }, channels: ["circle:{circle}"], include: [id],
+      counter: { event: fair_update, field: fairs_count }, recipient: { path: [{ from: circle, table: members, match: circle, take: person }] },
+      visible: "select from fees where circle = :object_id and 100 / share > 0 and :user <> ''" }`,
   );
 });
 afterAll(() => mapping.stop());
@@ -43,6 +51,22 @@ async function told(type: string, object: number): Promise<{ people: number; job
     [type, String(object)],
   );
   return row as { people: number; jobs: number };
+}
+
+/** While `work` runs so does a relay. */
+async function withRelay(work: () => Promise<void>): Promise<void> {
+  const relay = new Relay({
+    config: mapping.batches.config,
+    broker: new MemoryBroker(),
+    log: createLogger({ level: 'silent', name: 'test' }),
+    metrics: createMetrics().relay,
+  });
+  await relay.start();
+  try {
+    await work();
+  } finally {
+    await relay.stop();
+  }
 }
 
 const held = async (): Promise<number> => (await mapping.sql('select from belfry.held')).length;
@@ -98,20 +122,42 @@ describe('a row that is held', () => {
     expect(await held()).toBe(older + 1);
     await mapping.sql('update albums set circle = 1 where id = 20');
     // The relay looks at what is held when it starts, and every ten seconds.
-    const relay = new Relay({
-      config: mapping.batches.config,
-      broker: new MemoryBroker(),
-      log: createLogger({ level: 'silent', name: 'test' }),
-      metrics: createMetrics().relay,
-    });
-    await relay.start();
-    try {
+    await withRelay(async () => {
       await expect.poll(() => told('photo', 20), { timeout: 60_000 }).toEqual({ people: members - 1, jobs: 0 });
       expect(await held()).toBe(older);
-    } finally {
-      await relay.stop();
-    }
+    });
   });
+});
+
+describe('a job that fails by its own fault', () => {
+  it('is a dead letter: tried again it is told, and what moved when it came does not move again; discarded a replay tells it', async () => {
+    const state = async () => {
+      const [row] = await mapping.sql(
+        `select (select count(*)::int from belfry.dead_event) as dead, (select count::int from belfry.counter where source = 'fair') as fairs,
+                (select count(*)::int from belfry.channel_event where event = 'fair_update') as events,
+                (select count(*)::int from belfry.fanout_job where done_at is null) as jobs,
+                array(select count(e.user_id)::int from fairs f left join belfry.notification_event e on e.source = 'fair' and e.key = json_build_array(f.id::text)::text
+                       group by f.id order by f.id) as told`,
+      );
+      return row;
+    };
+    const ask = async (mode: JobMode): Promise<void> => {
+      await requestJob(await mapping.database.client(), { mode, filter: {}, rate: null, mapping: null });
+    };
+    const both = { fairs: 2, events: 2, jobs: 0 };
+    const timeout = 25_000;
+    await withRelay(async () => {
+      await mapping.sql('insert into fairs values (1, 7, 1), (2, 7, 1)');
+      await expect.poll(state, { timeout }).toEqual({ ...both, dead: 2, told: [0, 0] });
+      await mapping.sql('update fees set share = 1');
+      await mapping.sql('delete from belfry.dead_event where event_id = (select max(event_id) from belfry.dead_event)');
+      await ask('retry');
+      await expect.poll(state, { timeout }).toMatchObject({ dead: 0, jobs: 0, told: [members - 1, 0] });
+      expect(await state()).toMatchObject(both);
+      await ask('deliver');
+      await expect.poll(state, { timeout }).toEqual({ ...both, dead: 0, told: [members - 1, members - 1] });
+    });
+  }, 120_000);
 });
 
 describe('a list of many that is edited', () => {

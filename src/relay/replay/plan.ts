@@ -115,12 +115,13 @@ export class ReplayPlanner {
     return recipients.length === 0 ? [] : [{ ...step, recipients }];
   }
 
-  /** A wide event is told by a job of its own; one that was told is only told again by a rebuild. */
+  /** A wide event is told by a job of its own; one that was told is only told again by a rebuild. A job that failed has not told all. */
   private async toldWide(steps: readonly Step[]): Promise<readonly DeliverStep[]> {
     const wide = steps.flatMap((step) => (step.kind === 'deliver' && step.wide ? [step] : []));
     if (wide.length === 0 || this.options.mode === 'rebuild') return [];
     const { rows } = await this.options.client.query<{ id: string }>(
-      `select event_id::text as id from belfry.fanout_job where kind = 'deliver' and event_id = any($1::bigint[])`,
+      `select event_id::text as id from belfry.fanout_job
+        where kind = 'deliver' and event_id = any($1::bigint[]) and (error is null or error in ('taken back', 'truncated'))`,
       [wide.map(({ eventId }) => eventId)],
     );
     const told = new Set(rows.map(({ id }) => id));

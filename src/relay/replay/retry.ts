@@ -5,6 +5,7 @@
  * - What the event never brought about happens now: counters move, channels hear of it. Whom it is for is judged by the row as it is now,
  *   since later events of the same row went ahead.
  * - A dead letter is gone in the transaction that stores what it came to, so a crash moves no counter twice.
+ * - A wide event of which a step failed was stored before: only its recipients are told, its counters and channels were.
  * - One that fails again stays, with one attempt more and its new error; what waits for it stays behind it.
  */
 
@@ -171,11 +172,13 @@ export class DeadRetry implements JobRun {
       groups: (type) => Object.hasOwn(config.aggregation, type),
     });
     const isThere = now.some((item) => item.kind === 'source' && item.event.after !== null);
+    const wasStored = await this.hadJob(id);
     const plan = {
       ...live,
       steps: preparation.plan.steps,
       announcements: preparation.plan.announcements,
-      notes: isThere ? live.notes : [],
+      counters: wasStored ? new Map() : live.counters,
+      notes: isThere && !wasStored ? live.notes : [],
     };
     return {
       ...preparation,
@@ -185,6 +188,12 @@ export class DeadRetry implements JobRun {
         await writer.query('delete from belfry.dead_event where event_id = $1', [id]);
       },
     };
+  }
+
+  /** Whether its batch was stored and left it to a job: nobody else makes one for an event that is a dead letter. */
+  private async hadJob(id: string): Promise<boolean> {
+    const { rowCount } = await this.client.query('select from belfry.fanout_job where event_id = $1 limit 1', [id]);
+    return rowCount === 1;
   }
 
   private async resolve(page: string, asked: { readonly recipients: boolean }): Promise<PageEvent[]> {
