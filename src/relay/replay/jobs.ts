@@ -62,20 +62,10 @@ export async function requestJob(client: pg.ClientBase, { mode, filter, rate, ma
   return rows[0]?.id ?? '';
 }
 
-/**
- * Whoever is at it stops after the page; where nobody leads nobody is, and it is stopped at once. False when it is over already. Of what
- * a worker has left belfry.stop_replay can't tell that nobody is at it: the next leader would go on first.
- */
+/** Whoever is at it stops after the page; where nobody leads nobody is, and it is stopped at once. False when it is over already. */
 export async function stopJob(client: pg.ClientBase, id: string): Promise<boolean> {
-  const { rowCount } = await client.query(
-    `update belfry.replay_job j
-        set stop = true, state = s.state, finished_at = case s.state when 'stopped' then clock_timestamp() end
-       from (select case when o.state = 'running' and r.lease_until > clock_timestamp() then o.state else 'stopped' end as state
-               from belfry.replay_job o, belfry.relay r where o.id = $1 and r.name = 'main') s
-      where j.id = $1 and j.state in ('waiting', 'running')`,
-    [id],
-  );
-  return rowCount === 1;
+  const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
+  return rows[0]?.done === true;
 }
 
 interface JobRow extends ReplayCounts {
@@ -115,6 +105,7 @@ export async function takeJob(client: pg.ClientBase, id: string, term: string, w
   const { rows } = await client.query<Bound>(
     `update belfry.replay_job j
         set state = 'running', worker = $3, started_at = coalesce(j.started_at, clock_timestamp()), finished_at = null,
+            resumed_at = clock_timestamp(), resumed_with = j.processed,
             seen = coalesce(j.seen, r.seen),
             target = case when j.seen is null then r.target else j.target end,
             target_id = case when j.seen is null then r.after_id else j.target_id end

@@ -34,9 +34,8 @@ interface Current {
   readonly replay: JobRun;
   readonly total: number | null;
   afterId: string;
-  /** For the rate: when this worker began, and how many events it has done since. */
-  readonly beganAt: number;
-  done: number;
+  /** For the rate: when what was done so far would have been done at that rate. */
+  dueAt: number;
   /** When how far it is was last written. */
   savedAt: number;
 }
@@ -165,7 +164,7 @@ export class ReplayWork {
         job.afterId === '0' && job.filter.limit !== undefined ? await replay.newest(job.filter.limit) : job.afterId;
       const total = job.total ?? (await replay.count(afterId));
       log.info({ replay: job.id, mode, events: total }, 'replay begins');
-      return { job, replay, total, afterId, beganAt: performance.now(), done: 0, savedAt: performance.now() };
+      return { job, replay, total, afterId, dueAt: performance.now(), savedAt: performance.now() };
     } catch (error) {
       await replay.close();
       throw error;
@@ -180,11 +179,15 @@ export class ReplayWork {
     const most = busy ? pageEvents.busy : pageEvents.quiet;
     const limit = job.rate === null ? most : Math.min(most, Math.max(1, Math.ceil(job.rate / pagesPerSecond)));
     const next = await replay.step(job.dryRun ? null : host, current.afterId, limit);
-    current.done += replay.counts.processed - before;
     if (next !== null) current.afterId = next;
     const now = performance.now();
     this.restAt = busy ? now + (now - began) * restShare : now;
-    if (job.rate !== null) this.restAt = Math.max(this.restAt, current.beganAt + (current.done / job.rate) * 1_000);
+    if (job.rate !== null) {
+      // What a pause or a slow page has cost is not made up for by going faster than that afterwards, but for a page's worth.
+      const dueAt = Math.max(current.dueAt, began - 1_000 / pagesPerSecond);
+      current.dueAt = dueAt + ((replay.counts.processed - before) / job.rate) * 1_000;
+      this.restAt = Math.max(this.restAt, current.dueAt);
+    }
     if (next === null) await this.finish(current, host, 'done');
     else if (performance.now() < current.savedAt + saveMs) return;
     else if ((await this.save(current, host.term, 'running')) !== false) await this.finish(current, host, 'stopped');
