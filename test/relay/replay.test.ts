@@ -501,6 +501,24 @@ describe('a job', () => {
     expect(left).toBeLessThan(600);
   });
 
+  it('lets a retry of dead letters go first, and goes on after it', async () => {
+    for (const author of others) await addComment(database.pool, post, author);
+    await wrong.run();
+    const filter = { object: `post:${post}` };
+    const id = await requestJob(client, { mode: 'deliver', filter, rate: 1, mapping: null });
+    const working = work(id);
+    const job = async (of: string) => await readJob(client, of);
+    await expect.poll(async () => (await job(id))?.counts.processed, { timeout: 20_000 }).toBeGreaterThan(0);
+    const retry = await requestJob(client, { mode: 'retry', filter: { ids: [] }, rate: null, mapping: null });
+    await expect.poll(async () => (await job(retry))?.state, { timeout: 20_000 }).toBe('done');
+    expect((await job(id))?.state).toBe('running');
+    await client.query('update belfry.replay_job set rate = null where id = $1', [id]);
+    await client.query('select belfry.stop_replay($1)', [id]);
+    await working;
+    await client.query('select belfry.resume_replay($1)', [id]);
+    expect(await work(id)).toMatchObject({ state: 'done', counts: { processed: 12, delivered: 12, already: 0 } });
+  });
+
   it('that a worker has left, with nobody to go on with it, is stopped at once and can be resumed', async () => {
     const id = await requestJob(client, { mode: 'deliver', filter: {}, rate: null, mapping: null });
     const { rows } = await client.query<{ term: string }>(`select term::text from belfry.relay`);

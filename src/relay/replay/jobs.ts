@@ -92,12 +92,20 @@ export async function readJob(client: pg.ClientBase, id: string): Promise<Job | 
   return rows[0] === undefined ? null : jobOf(rows[0]);
 }
 
-/** The job to work on: the oldest that waits, or that a worker left. */
+/** The job to work on: the oldest that waits, or that a worker left. Retries go first: they are short, and live events may wait for them. */
 export async function nextJob(client: pg.ClientBase): Promise<Job | null> {
   const { rows } = await client.query<JobRow>(
-    `select ${columns} from belfry.replay_job j where j.state in ('waiting', 'running') order by j.id limit 1`,
+    `select ${columns} from belfry.replay_job j where j.state in ('waiting', 'running') order by j.mode <> 'retry', j.id limit 1`,
   );
   return rows[0] === undefined ? null : jobOf(rows[0]);
+}
+
+/** Whether dead letters are to be tried again. */
+export async function retryWaits(client: pg.ClientBase): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `select from belfry.replay_job where state in ('waiting', 'running') and mode = 'retry' limit 1`,
+  );
+  return rowCount === 1;
 }
 
 /** Takes the job on in this term; where it began before, its bound stays. Null when another relay leads. */
