@@ -23,6 +23,7 @@ import type { RelayObserver } from './relay/observer.js';
 import { Relay } from './relay/relay.js';
 import { loadColumnTypes } from './schema/columns.js';
 import { assertMigrated } from './schema/migrate.js';
+import { assertNothingHidden } from './schema/row-security.js';
 import { adaptToPooler } from './schema/session.js';
 
 export interface AppOptions {
@@ -78,6 +79,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     try {
       assertSuitable(await serverInfo(client));
       await assertMigrated(client);
+      await assertNothingHidden(client, config);
     } finally {
       client.release();
     }

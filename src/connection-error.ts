@@ -124,13 +124,21 @@ function describeUrl(url: string): { server: string; user: string; database: str
   // Not what pg can read but URL can't: a socket path, or `key=value` pairs.
   const parsed = URL.canParse(url) ? new URL(url) : null;
   if (parsed === null) return { server: 'the address in DATABASE_URL', user: '(unknown)', database: '(unknown)' };
-  const host =
-    parsed.hostname !== '' ? decodeURIComponent(parsed.hostname) : (parsed.searchParams.get('host') ?? 'localhost');
-  const user = decodeURIComponent(parsed.username);
-  const database = decodeURIComponent(parsed.pathname.slice(1));
+  const host = parsed.hostname !== '' ? decoded(parsed.hostname) : (parsed.searchParams.get('host') ?? 'localhost');
+  const user = decoded(parsed.username);
+  const database = decoded(parsed.pathname.slice(1));
   return {
     server: `${host}:${parsed.port === '' ? '5432' : parsed.port}`,
     user: user === '' ? '(of this system)' : user,
     database: database === '' ? user : database,
   };
+}
+
+/** As it stands where a % in it begins no escape, which pg takes for itself. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

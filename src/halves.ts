@@ -1,9 +1,9 @@
-/** One question for many, which one of them may spoil: SQL of the config (`visible`, `active`) can fail on a single row. */
+/** Work for many at once that a single one can make fail: SQL of the config (`visible`, `active`) may fail on one row. */
 
 /**
- * Does the work for all; where it fails, for each half by itself, one after the other, until those of whom it can't be done stand alone,
- * of whom `failed` is told. Not halved is what `passing` says of the world rather than of a row; then `failed` is told of all. Rejects only
- * with what `failed` throws.
+ * Does the work for all; where it fails, for each half by itself, and so on, until those for whom it can't be done stand alone: `failed` is
+ * called with each. An error that `passing` tells to be no row's fault (a lost connection) is not halved: `failed` is called with all.
+ * Rejects only with what `failed` throws.
  */
 export async function inHalves<T>(
   all: readonly T[],

@@ -1,4 +1,7 @@
-/** The log: one line of JSON per entry, on stdout where that is not for a result, written before the call returns, so that a crash loses none. No secrets. */
+/**
+ * The log: a line of JSON per entry, on stdout unless that is for a command's result. What must hold: it is written before the call returns,
+ * so that a crash loses none; no secrets are in it.
+ */
 
 import { pino } from 'pino';
 import type { Logger, LoggerOptions } from 'pino';

@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { explainConnectionError } from './connection-error.js';
 import { BelfryError } from './errors.js';
-import { inOneWrite, inTurn } from './sending.js';
+import { inOneWrite, inTurn, letGo } from './sending.js';
 import { OptionalTlsSocket, type ClientCertificate, type Optional } from './tls.js';
 
 /** Named settings of a session, in the units of Postgres (a number alone is milliseconds or seconds as documented there). */
@@ -42,7 +42,7 @@ export interface PoolOptions extends ConnectOptions {
   readonly onConnect?: (client: pg.ClientBase) => Promise<unknown>;
 }
 
-/** How long a connection may take to be made. */
+/** How long a connection may take to be made, and its first statement after that. */
 const connectTimeoutMs = 10_000;
 
 /**
@@ -83,28 +83,30 @@ export function createPool(url: string, options: PoolOptions): pg.Pool {
 /** One connection of its own, made now. Throws what `explainConnectionError` gives. */
 export async function connect(url: string, options: ClientOptions): Promise<pg.Client> {
   const { pipelined = false } = options;
+  let client: pg.Client | null = null;
   try {
     const config = { ...clientConfig(url, options), pipeline: pipelined };
-    const client = new pg.Client(config);
+    client = new pg.Client(config);
     client.on('error', ignore);
     await client.connect();
     await endTransactionTimeout(client);
     return pipelined ? inOneWrite(client) : inTurn(client);
   } catch (error) {
+    if (client !== null) void letGo(client);
     throw explainConnectionError(error, url);
   }
 }
 
 /**
- * A setting of the application's as well, for Postgres 17 and later; the others would refuse it in the startup packet. A pooler, which is known by the
- * pid that it invents, would keep it for somebody else.
+ * What role or database set for the application's sessions, taken back. In a statement, since Postgres before 17 would refuse it in the
+ * startup packet; and not behind a pooler (known by the pid that it invents), which would keep it for somebody else.
  */
 async function endTransactionTimeout(client: pg.Client): Promise<void> {
   const { processID } = client as unknown as { readonly processID: number | null };
-  await client.query(
-    `select set_config('transaction_timeout', '0', false)
-      where current_setting('transaction_timeout', true) <> '0' and pg_backend_pid() = ${String(processID ?? 0)}`,
-  );
+  const text = `select set_config('transaction_timeout', '0', false)
+                 where current_setting('transaction_timeout', true) <> '0' and pg_backend_pid() = ${String(processID ?? 0)}`;
+  const query: pg.QueryConfig & { query_timeout: number } = { text, query_timeout: connectTimeoutMs };
+  await client.query(query);
 }
 
 /** What all connections of Belfry are made with; for a library that makes its own client. */

@@ -21,8 +21,8 @@ export interface TableName {
 const tableNamePart = /^(?:"((?:[^"]|"")+)"|([\p{L}_][\p{L}\p{N}_$]*))/u;
 
 /**
- * Reads `likes`, `public.likes` or `public."Likes"` as Postgres would: without quotes the name folds to lower case, without
- * a schema it is in `public`. Throws `config_invalid`.
+ * Reads `likes`, `public.likes` or `public."Likes"` as Postgres would: without quotes A to Z fold to lower case
+ * (and no other letters, in a database in UTF-8); without a schema it is in `public`. Throws `config_invalid`.
  */
 export function parseTableName(text: string): TableName {
   const parts: string[] = [];
@@ -30,7 +30,7 @@ export function parseTableName(text: string): TableName {
   for (;;) {
     const match = tableNamePart.exec(rest);
     if (match === null) break;
-    parts.push(match[1]?.replaceAll('""', '"') ?? (match[2] ?? '').toLowerCase());
+    parts.push(match[1]?.replaceAll('""', '"') ?? (match[2] ?? '').replace(/[A-Z]/g, (letter) => letter.toLowerCase()));
     rest = rest.slice(match[0].length);
     if (!rest.startsWith('.')) break;
     rest = rest.slice(1);

@@ -99,6 +99,29 @@ describe('a connection', () => {
     await new Promise((resolve) => relay.close(resolve));
   });
 
+  test('is given up, and closed, where the network fell silent just after it was made', async () => {
+    const to = new URL(db.url);
+    let closed: () => void = () => undefined;
+    const isClosed = new Promise<void>((resolve) => (closed = resolve));
+    const network = createServer((here) => {
+      const there = connectTo(Number(to.port), to.hostname);
+      here.on('data', (data) => void (data.includes('transaction_timeout') || there.write(data)));
+      here.on('close', closed);
+      there.pipe(here);
+      for (const socket of [here, there])
+        socket.on('error', () => undefined).on('close', () => [here, there].map((one) => one.destroy()));
+    });
+    onTestFinished(() => void network.close());
+    await new Promise<void>((resolve) => network.listen(0, '127.0.0.1', resolve));
+    const url = withPort(db.url, (network.address() as AddressInfo).port);
+    // Ten seconds; TCP would take minutes.
+    await expect(connect(url, { applicationName: 'silent' })).rejects.toMatchObject({
+      code: 'database_unreachable',
+      retry: true,
+    });
+    await isClosed;
+  });
+
   test('has our settings, those of the caller and those of the URL', async () => {
     const url = `${db.url}?options=${encodeURIComponent('-c statement_timeout=1234')}`;
     const session = { jit: 'on', search_path: 'pg_catalog, public' };
@@ -205,6 +228,13 @@ describe('no connection', () => {
     const error = new BelfryError('internal', 'x');
     expect(explainConnectionError(error, db.url)).toBe(error);
   });
+
+  test('a % that begins no escape is itself, as it is for pg', () => {
+    const error = Object.assign(new Error('database "100%" does not exist'), { code: '3D000' });
+    expect(explainConnectionError(error, 'postgres://user:word@localhost/100%').message).toBe(
+      'There is no database 100% at localhost:5432: create it, or check DATABASE_URL.',
+    );
+  });
 });
 
 describe('a server', () => {
@@ -237,12 +267,19 @@ describe('names', () => {
     ['"My App"."a ""quoted"" one.two"', { schema: 'My App', name: 'a "quoted" one.two' }],
     ['"order"', { schema: 'public', name: 'order' }],
     ['größe.ñandú', { schema: 'größe', name: 'ñandú' }],
+    ['Übung', { schema: 'public', name: 'Übung' }],
   ])('%s', (text, expected) => {
     expect(parseTableName(text)).toEqual(expected);
   });
 
   test.each(['', 'a.b.c', 'a.', '.a', 'a b', '"a', '""', 'a;drop', '1a', 'a."b"c'])('%j is none', (text) => {
     expect(() => parseTableName(text)).toThrow(/is not a table name/);
+  });
+
+  test('a name without quotes is the table that Postgres takes it for', async () => {
+    await db.pool.query('create table ÜBUNG_Äb (id int)');
+    const { rows } = await db.pool.query(`select relname as name from pg_class where relname ~ 'bung_'`);
+    expect(rows).toEqual([{ name: parseTableName('ÜBUNG_Äb').name }]);
   });
 
   test('quoting survives a round trip through Postgres', async () => {

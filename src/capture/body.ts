@@ -22,7 +22,7 @@ export const CAPTURE_LOCK_TIMEOUT = '200ms';
 const LOST_LOCK_TIMEOUT = '50ms';
 
 /** In belfry.lost for a truncate of one partition: which rows it held can't be told, so the source has to be counted anew. */
-export const PARTITION_TRUNCATED = '0A000';
+const PARTITION_TRUNCATED = '0A000';
 
 export interface BodyInput extends RowsInput {
   readonly onError: 'available' | 'strict';

@@ -137,7 +137,7 @@ export function desiredCapture(config: Config, catalog: Catalog): Desired {
           whenColumns,
           rings: wakeup === 'notify',
         }),
-        settings: settingsOf(source),
+        settings: settingsOf(source, table),
         comment: `Belfry: captures ${operation} on ${table.schema}.${table.name} for source ${source.name}. Made by belfry migrate; changes by hand are overwritten.`,
       });
       for (const relation of relationsFor(table, operation, mode)) {
@@ -160,9 +160,18 @@ export function desiredCapture(config: Config, catalog: Catalog): Desired {
 }
 
 /** A strict capture waits as long as the session itself would: it prefers no write to a lost event, but not to a short wait. */
-function settingsOf(source: CapturedSource): string[] {
+function settingsOf(source: CapturedSource, table: CatalogTable): string[] {
   const path = 'search_path=pg_catalog, pg_temp';
-  return source.onError === 'strict' ? [path] : [`lock_timeout=${CAPTURE_LOCK_TIMEOUT}`, path];
+  const settings = source.onError === 'strict' ? [path] : [`lock_timeout=${CAPTURE_LOCK_TIMEOUT}`, path];
+  return [...writtenBy(source, table), ...settings].sort();
+}
+
+/** A key or id must have one text, whatever the session that writes is set to; each setting costs a little, so only where it matters. */
+function writtenBy({ places }: CapturedSource, { columns }: CatalogTable): string[] {
+  const ids = new Set(places.filter(({ place }) => !place.startsWith('include')).map(({ column }) => column));
+  const has = (types: RegExp): boolean =>
+    columns.some(({ name, type, builtIn }) => ids.has(name) && (types.test(type) || !builtIn));
+  return [...(has(/with time zone|^tstz/) ? ['TimeZone=UTC'] : []), ...(has(/^bytea/) ? ['bytea_output=hex'] : [])];
 }
 
 /** A write that reaches a foreign partition fails where the parent collects transition tables: then row by row. */

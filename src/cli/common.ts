@@ -146,21 +146,31 @@ export function outboxId(text: string): string {
   return text;
 }
 
+interface Terminal {
+  readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean };
+  readonly output: NodeJS.WritableStream & { readonly isTTY?: boolean };
+}
+
 /** Asks a person; throws unless the answer is yes, and `config_invalid` where nobody can be asked. */
-export async function confirm(question: string, command: string, otherwise: string): Promise<void> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) {
+export async function confirm(
+  question: string,
+  command: string,
+  otherwise: string,
+  { input, output }: Terminal = { input: process.stdin, output: process.stderr },
+): Promise<void> {
+  if (input.isTTY !== true || output.isTTY !== true) {
     throw new BelfryError(
       'config_invalid',
       `${command} asks first (${question}), and here is nobody to ask: add --yes.`,
     );
   }
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await terminal.question(`${question} [y/N] `);
-    if (!/^y(?:es)?$/i.test(answer.trim())) throw new BelfryError('unavailable', otherwise);
-  } finally {
-    terminal.close();
-  }
+  const lines = createInterface({ input, output });
+  // Ctrl-C, Ctrl-D and a terminal that is closed are a no; readline alone would leave the question open for some of them.
+  const stopped = new AbortController();
+  lines.once('close', () => stopped.abort());
+  const answer = await lines.question(`${question} [y/N] `, { signal: stopped.signal }).catch(() => '');
+  lines.close();
+  if (!/^y(?:es)?$/i.test(answer.trim())) throw new BelfryError('unavailable', otherwise);
 }
 
 export function notFound(what: string): BelfryError {

@@ -32,7 +32,7 @@ async function setPaused(options: CommonOptions, paused: boolean): Promise<void>
   else print(changed ? 'resumed' : 'it was not paused');
 }
 
-/** A leader reads the row with each renewal of its lease, every 2.5 s: done when it has, when nobody leads, or after 5 s. */
+/** A leader reads the row whenever it renews its lease, every 3 s. Resolves when it has, when nobody leads, or after 5 s. */
 async function heardByLeader(client: pg.ClientBase): Promise<void> {
   const read = async () =>
     (

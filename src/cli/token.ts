@@ -31,7 +31,7 @@ export function registerToken(program: Command): void {
 }
 
 /** Throws BelfryError `unavailable` where there is no secret to sign with, and `config_invalid` for a claim that an option sets. */
-export function signToken(
+function signToken(
   auth: AuthConfig,
   userId: string,
   ttlMs: number,

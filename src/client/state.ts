@@ -191,7 +191,7 @@ export const WAKE_SPACING_MS = 1_000;
 /** How long the answer to a ping may take after a wake-up. */
 export const PROBE_MS = 3_000;
 /** Until the server says how often it pings. */
-export const PING_MS = 25_000;
+const PING_MS = 25_000;
 /** Below `limits.messagesPerSecond` (20), with room for auth and pings. */
 export const BURST = 15;
 export const PER_SECOND = 18;

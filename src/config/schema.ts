@@ -158,7 +158,7 @@ const thing = (description: string) =>
     })
     .describe(description);
 
-export const sourceSchema = z.strictObject({
+const sourceSchema = z.strictObject({
   name: word('name of a source', 'Unique; stands in the outbox and in logs. Renaming a source starts a new one.'),
   type: word('type', 'like, comment, follow, message, mention, friend_request, job_application, system, or your own.'),
   table: table("The application's table."),

@@ -78,7 +78,7 @@ export function readTemplates(folder: string, problems: Problems, warnings: stri
 }
 
 /** `pt_BR` and `pt-br` as `pt-BR`; null for what is no locale that this Node knows plural rules for. */
-export function localeOf(text: string): string | null {
+function localeOf(text: string): string | null {
   try {
     const [locale] = Intl.getCanonicalLocales(text.replaceAll('_', '-'));
     return locale !== undefined && Intl.PluralRules.supportedLocalesOf(locale).length > 0 ? locale : null;

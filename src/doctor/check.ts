@@ -25,7 +25,7 @@ export function fail(name: string, detail: string, cure: string): Check {
   return { name, level: 'fail', detail, cure };
 }
 
-/** Bytes, rows and the like as people say them: at most `most` of a list, and how many more. */
+/** A list for people: at most `most` of the things, and how many more there are. */
 export function several(things: readonly string[], most = 5): string {
   const shown = things.slice(0, most).join('; ');
   return things.length <= most ? shown : `${shown}; and ${String(things.length - most)} more`;

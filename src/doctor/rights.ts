@@ -7,6 +7,7 @@ import type { Config } from '../config.js';
 import { parseTableName } from '../sql.js';
 import { tablesOf } from '../schema/columns.js';
 import { RELAY_ROLE } from '../schema/roles.js';
+import { hiddenRows, showRows } from '../schema/row-security.js';
 import { fail, ok, several } from './check.js';
 import type { Check } from './check.js';
 
@@ -46,7 +47,12 @@ export async function checkRights(client: pg.ClientBase, config: Config): Promis
     [...columnsOf(read), ...columnsOf(captured)],
   );
   const row = rows[0];
-  return row === undefined ? [] : [judgeRights(row)];
+  if (row === undefined) return [];
+  const hidden = await hiddenRows(client, config);
+  const rights = judgeRights(row);
+  if (hidden.length === 0) return [rights];
+  const said = `row-level security hides rows of ${hidden.map(({ table }) => table).join(', ')} from user ${row.user}: nobody there is blocked, and nobody hears`;
+  return [...(rights.level === 'ok' ? [] : [rights]), fail('rights', said, showRows(hidden))];
 }
 
 /** Everything that is missing, in one check. Pure. */

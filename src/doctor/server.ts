@@ -10,7 +10,7 @@ import type { Check } from './check.js';
 
 const oldestVersion = 140_000;
 
-/** What relay and gateway of one process open: relay 3, lease 1, doorbell 4, gateway 8, access 4. */
+/** What relay and gateway of one process keep open: relay 5, lease 1, doorbell 2, gateway 8, access rules 4. */
 const connectionsNeeded = 20;
 
 /** From this fill on nobody rings (capture/bell.ts). */

@@ -1,9 +1,9 @@
 /**
  * Who may read, publish or see whom: the config's SQL, asked with a bounded time.
  *
- * What must hold: the answer is yes only if the SQL returned a row; a value that cannot be cast means no row (SQLSTATE class
- * 22, or the check of a domain); whatever else goes wrong is `unavailable`, never yes, and says nothing of the SQL to whoever asked. The SQL runs read
- * only, on connections of its own, so that a query that hangs can starve neither inboxes nor the relay.
+ * What must hold: the answer is yes only if the SQL returned a row. A value that can't be cast means no row (SQLSTATE class 22, or the check
+ * of a domain). Whatever else goes wrong is `unavailable`, never yes, and tells whoever asked nothing of the SQL. The SQL runs read only, on
+ * connections of its own, so that a query that hangs starves neither inboxes nor the relay.
  */
 
 import type { Pool, PoolClient } from 'pg';
@@ -27,7 +27,7 @@ const statementTimeoutMs = 2000;
 const queryTimeoutMs = 4000;
 /** Most pairs that one statement asks for; fewer where the SQL takes too long for so many. */
 const pairsAtOnce = 1000;
-/** A statement that took no longer leaves room for twice as many pairs. */
+/** After a statement that took no longer than this, the next one asks for twice as many pairs. */
 const easyMs = statementTimeoutMs / 4;
 
 export class AccessRules {
@@ -154,7 +154,7 @@ class Question {
   /** Pairs that a batch asks for: what was seen to fit into the time that a statement has. */
   atOnce = pairsAtOnce;
   readonly #parameters: string[] = [];
-  /** Those of whose type nothing tells: text, as they come. */
+  /** Parameters whose type nothing tells: they are text. */
   readonly #open = new Set<string>();
   #batch: Promise<string> | null = null;
 
@@ -165,7 +165,7 @@ class Question {
     this.single = this.ofOne();
   }
 
-  /** Whether the error tells of a parameter that has no type: now it has one, and the question can be asked again. */
+  /** Whether the error is about a parameter without a type: it is given one, and the question can be asked again. */
   opened(error: unknown): boolean {
     const name = this.#parameters[(openParameter(error) ?? 0) - 1];
     if (name === undefined) return false;

@@ -1,14 +1,14 @@
 /**
  * Badges: the numbers of inboxes, told to sockets for which they changed.
  *
- * A notification that is new and unseen adds one to both numbers: that is reckoned from what was counted last, and counted a little later,
- * at leisure, since the rule of who may read what has the last word. After any other change the inbox is counted, for everybody concerned
- * with one query. And some changes no event tells of (an account that is suspended, a mute that ends, whatever `visible` asks about): so
- * everybody who is connected is counted again now and then, a few at a time and in no hurry.
+ * A new, unseen notification adds one to both numbers. That is reckoned from the last count at once, and counted a little later, since the
+ * rule of who may read what has the last word. After any other change the inbox is counted, with one query for everybody concerned. Some
+ * changes come without an event (an account that is suspended, a mute that ends, whatever `visible` asks about): so everybody who is
+ * connected is counted again now and then, a few at a time and in no hurry.
  *
- * What must hold: one query at a time, so that an older answer can never overtake a newer one; a change that comes while
- * one runs is asked for by the next; numbers are only reckoned from what was counted at the position right before it; a socket is told only
- * numbers that differ from what it was told last; one person who can't be counted keeps nobody else from it.
+ * What must hold: one query at a time, so that an older answer can never overtake a newer one; a change that comes while one runs is
+ * counted by the next; numbers are reckoned only from a count at the position right before; a socket is told only numbers that differ from
+ * what it was told last; a person who can't be counted keeps nobody else from being counted.
  */
 
 import type { BadgePublication } from '../broker/broker.js';
@@ -35,15 +35,15 @@ const retryMs = 1000;
 /** People per query: few enough that one that counts full inboxes keeps no core busy for long. */
 const peopleAtOnce = 50;
 
-/** Everybody is counted again this long after the last time, with so many times the length of a query between two pages. */
+/** Everybody is counted again this long after the last time; between two pages is a rest of so many times the length of a query. */
 const againMs = 60_000;
 const againRest = 20;
 /** A query that waited long, for a lock perhaps, puts the next page off by no more than this. */
 const mostRestMs = 2000;
-/** What was reckoned is counted so long after the first of it, at the same pace. */
+/** Numbers that were reckoned are counted this long after the first of them, at the same pace. */
 const verifyMs = 2000;
 
-/** Both counts have come to their end. */
+/** Both counts are at the most that is counted. */
 const fullBadge = packBadge({ unseen: maxCount, unread: maxCount });
 
 export class Badges {
@@ -57,9 +57,9 @@ export class Badges {
   #again: NodeJS.Timeout | null = null;
   /** Who is still to be counted again. */
   #round: string[] = [];
-  /** Of whom the query that runs asks. */
+  /** The people whom the running query counts. */
   #asking: ReadonlySet<string> = new Set();
-  /** Whose numbers were reckoned, and not counted since. */
+  /** People whose numbers were reckoned, and not counted since. */
   readonly #reckoned = new Set<string>();
   #verify: NodeJS.Timeout | null = null;
   #tookMs = 0;
@@ -75,17 +75,17 @@ export class Badges {
     if (!this.#planned) this.plan(Math.max(0, this.#restUntilMs - performance.now()));
   }
 
-  /** The numbers of this person change, as the relay has it. */
+  /** The relay says that the numbers of this person change. */
   receive({ userId, onlyRises, rose }: BadgePublication): void {
     const hub = this.owner.people.hubs.get(userId);
     if (hub === undefined || this.#stopped) return;
     if (rose === undefined || !this.rise(hub, ...rose)) this.touch(userId, onlyRises);
   }
 
-  /** The inbox was counted for a session of this person, which is told by whoever had it counted. */
+  /** A session of this person had the inbox counted, and is told the numbers by its own answer. */
   known(hub: PersonHub, { seq, unseen, unread }: PlacedBadge): void {
     const { userId } = hub;
-    // The query that runs may have begun before, and answer with less; or this answer is from before what the others were told.
+    // A query that runs may have begun earlier and answer with older numbers; or this answer is older than what the others were told.
     if (this.#asking.has(userId) || seq < hub.counted) return this.touch(userId);
     if (this.#dirty.has(userId)) return;
     hub.counted = seq;
@@ -102,7 +102,7 @@ export class Badges {
     for (const timer of [this.#timer, this.#again, this.#retry, this.#verify]) if (timer !== null) clearTimeout(timer);
   }
 
-  /** Counts the next page of people again, whatever is known of them. */
+  /** Counts the next page of people again, though nothing told of a change. */
   lookAgain(): void {
     if (this.#again !== null) clearTimeout(this.#again);
     if (this.#stopped) return;
@@ -111,7 +111,7 @@ export class Badges {
     this.#again = setTimeout(() => this.lookAgain(), this.#round.length === 0 ? againMs : this.restMs());
   }
 
-  /** Reckons the numbers of somebody who got new notifications at these positions; false where nobody knows from what. */
+  /** Reckons the numbers of somebody who got new notifications at these positions; false without a count from right before them. */
   private rise(hub: PersonHub, from: number, through: number): boolean {
     const { userId } = hub;
     if (this.#dirty.has(userId) || this.#asking.has(userId) || this.#failed.has(userId)) return false;
@@ -127,12 +127,12 @@ export class Badges {
         this.#verify ??= setTimeout(() => this.verify(), verifyMs);
       }
     }
-    // Also where it was counted already, for a session that came a moment ago: the others have not heard of it.
+    // Also where it was counted already for a session that came a moment ago: the other sessions have not heard of it.
     this.tell(hub);
     return true;
   }
 
-  /** Counts what was reckoned, a page of it. */
+  /** Counts a page of those whose numbers were reckoned. */
   private verify(): void {
     let left = peopleAtOnce;
     for (const userId of this.#reckoned) {
@@ -143,14 +143,14 @@ export class Badges {
     this.#verify = this.#reckoned.size === 0 ? null : setTimeout(() => this.verify(), this.restMs());
   }
 
-  /** Between two pages of what has no hurry. */
+  /** The rest between two pages of what has no hurry. */
   private restMs(): number {
     return Math.min(mostRestMs, Math.max(spacingMs, againRest * this.#tookMs));
   }
 
   private plan(delayMs: number): void {
     this.#planned = true;
-    // The end of the turn: a page of publications touches many people.
+    // At the end of this turn, since a page of publications touches many people.
     if (delayMs <= 0) setImmediate(() => void this.ask());
     else this.#timer = setTimeout(() => void this.ask(), delayMs);
   }
@@ -217,7 +217,7 @@ export class Badges {
     let sent = 0;
     for (const session of hub.sessions) {
       if (session.stage === 'joining') {
-        // Its answer may come from before this change: it asks again once it has answered.
+        // Its answer may hold numbers from before this change: it asks again once the answer is out.
         session.badge = badgeMissed;
         continue;
       }

@@ -1,11 +1,12 @@
 /**
- * Whom each connected person blocks or is blocked by: loaded when somebody comes, again when it has changed, and every minute, for
- * that it has changed may not have been heard.
+ * Whom each connected person blocks or is blocked by: loaded when somebody comes, when a change is told, and every minute, since a
+ * message that told of a change may have been lost.
  *
- * What must hold: one query at a time, in the order of the requests (together.ts), so that an older answer never replaces a
- * newer one; without `blocks` in the config no query at all; a change that cannot be loaded is tried until it can; from the turn in
- * which a change is told to its answer, everybody is hidden from whom it keeps apart from them, for what follows in that turn may be
- * of theirs; nobody else is, for what was hidden does not come again.
+ * What must hold:
+ * - One query at a time, in the order of the requests (together.ts), so that an older answer never replaces a newer one. Without `blocks` in
+ *   the config there is no query at all. A change that can't be loaded is tried until it can.
+ * - From the turn in which a change is told until it is loaded, people whom it may keep apart do not see each other: events of one may
+ *   follow in the same turn. Nobody else is hidden meanwhile, since what was hidden is not sent again.
  */
 
 import type { ControlPublication } from '../broker/broker.js';
@@ -17,7 +18,7 @@ export interface BlocksOwner {
   readonly inbox: Inbox;
   readonly people: People;
   readonly configured: boolean;
-  /** `hub.blocks` is another: the person's sockets may belong into other topics. */
+  /** `hub.blocks` was replaced: the person's sockets may belong into other topics. */
   place(hub: PersonHub): void;
   /** The relations of a person have changed, and are known. */
   changed(hub: PersonHub): void;
@@ -25,11 +26,11 @@ export interface BlocksOwner {
 }
 
 const retryMs = 1000;
-/** A minute, but for the moment in which all else is asked that comes every minute: it would take one more connection. */
+/** Nearly a minute: not at the same moment as everything else that comes each minute, which would take one more connection. */
 const everyMs = 57_000;
 /** People per query. */
 const peopleAtOnce = 1000;
-/** Questions, each for some people, that are answered together. */
+/** How many questions, each about some people, are answered together. */
 const listsAtOnce = 1000;
 type Relations = ReadonlyMap<string, ReadonlySet<string>>;
 type Change = Extract<ControlPublication, { readonly kind: 'blocks' }>;
@@ -68,7 +69,7 @@ export class Blocks {
     return this.owner.configured && !hub.blocksKnown;
   }
 
-  /** Resolves when the relations of all these are known; rejects when they cannot be had. */
+  /** Resolves when the relations of all these people are known; rejects when they can't be loaded. */
   async load(hubs: readonly PersonHub[]): Promise<void> {
     if (hubs.length === 0) return;
     const asked = ++this.#asked;
@@ -76,7 +77,7 @@ export class Blocks {
     for (const hub of hubs) this.apply(hub, found.get(hub.userId) ?? nobody, asked);
   }
 
-  /** Everybody's again, page by page, so that whoever joins waits for one of them at most; rejects likewise. */
+  /** Loads everybody's again, page by page, so that whoever joins waits for one page at most; rejects when one can't be loaded. */
   async loadAll(): Promise<void> {
     if (!this.owner.configured) return;
     const hubs = [...this.owner.people.hubs.values()].filter(({ blocksKnown }) => blocksKnown);
@@ -141,7 +142,7 @@ export class Blocks {
   }
 }
 
-/** Never after a change that was told: whatever else hangs on a block must be looked at then. */
+/** False for relations in doubt, so that everything that depends on a block is looked at again after a change that was told. */
 function sameBlocked(before: Blocked | null, now: ReadonlySet<string> | null): boolean {
   if (before === null || now === null) return before === now;
   return !(before instanceof Doubted) && before.size === now.size && [...now].every((userId) => before.has(userId));
@@ -153,13 +154,13 @@ function othersOf(pairs: NonNullable<Change['pairs']>): Relations {
   return others;
 }
 
-/** A change was told and is not loaded yet: whom it may keep apart from the person counts as blocked. */
+/** Relations of which a change was told that is not loaded yet: whom it may keep apart from the person counts as blocked. */
 class Doubted implements Blocked {
   constructor(
     private readonly self: string,
     readonly known: Blocked | null,
     readonly perhaps: ReadonlySet<string>,
-    /** The question that settles it. */
+    /** The number of the question that settles it. */
     readonly until: number,
   ) {}
 

@@ -2,15 +2,15 @@
  * Channels: a hub per channel with subscribers, which passes the channel's stream on.
  *
  * What must hold:
- * - Fan-out is a publish to the channel's topic: no work per subscriber. People with a block relation are in a topic of their
- *   own, apart; they are served one by one only for an event whose actor one of them must not see. One by one, too, those whose
- *   position is ahead of the hub's.
+ * - Fan-out is a publish to the channel's topic: no work per subscriber. People with a block relation are in a second topic, "apart"; they
+ *   are served one by one only for an event whose actor one of them must not see. Those whose position is ahead of the hub's are always
+ *   served one by one.
  * - Dense order as for people (gaps.ts). A gap that cannot be filled is told as `resync`, never skipped.
  * - Nothing of a subscription goes out after it has ended.
  * - A subscription is registered before its recovery is read; it joins the topic in the same turn in which its position has
  *   reached the hub's, so that it gets each offset once, and then the counts that came meanwhile (counts.ts).
- * - `all` reaches everybody who is live; it needs no subscription. Nobody is in its topics before it is first used, which most never
- *   do: it would cost every socket memory.
+ * - `all` reaches everybody who is live; it needs no subscription. Sockets join its topics only when it is first used, since that costs
+ *   memory for each and most applications never use it.
  */
 
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
@@ -26,9 +26,9 @@ import type { Session } from './session.js';
 export interface Subscription {
   readonly session: Session;
   readonly hub: ChannelHub;
-  /** Position up to which it was told; kept true while it is served individually. */
+  /** Position up to which it was told; kept up to date only while it is replaying or individual. */
   offset: number;
-  /** replaying: gets nothing live · topic, apart: by the topic of that name · individual: one by one · ended. */
+  /** replaying: gets nothing live yet · topic, apart: served by that topic · individual: served one by one · ended. */
   mode: 'replaying' | 'topic' | 'apart' | 'individual' | 'ended';
   /** What `hub.counts` had seen when it joined. */
   readonly countsFrom: number;
@@ -41,12 +41,12 @@ export interface ChannelHub {
   readonly subscriptions: Set<Subscription>;
   readonly individual: Set<Subscription>;
   readonly apart: Set<Subscription>;
-  /** The topic of those apart. */
+  /** The topic of people with a block relation. */
   readonly apartTopic: string;
   position: number;
   ahead: Map<number, ChannelPublication> | null;
   recent: ChannelPublication[] | null;
-  /** Counter updates, kept while anybody joins. */
+  /** The latest counter updates, kept for those who are joining. */
   counts: LatestCounts | null;
   /** Subscriptions that are in no topic yet. */
   joining: number;
@@ -57,7 +57,7 @@ export interface ChannelsOwner {
   readonly topics: Publisher;
   /** All sockets. */
   readonly everybody: readonly Session[];
-  /** Live sessions that get `all` by the topic of those apart. */
+  /** Live sessions that get `all` by its topic for people with a block relation. */
   readonly apart: Set<Session>;
   pushed(kind: 'channel' | 'counter', count: number): void;
   failed(what: string, error: unknown): void;
@@ -103,20 +103,20 @@ export class ChannelHubs {
     return subscription;
   }
 
-  /** The first recovery of a hub says where its stream stands. */
+  /** Sets where the hub's stream stands, which its first recovery says. */
   begin(hub: ChannelHub, position: number): void {
     if (hub.position >= 0) return;
     hub.position = position;
     this.gaps.settle(hub);
   }
 
-  /** Another epoch: likewise, but for `all` if its position is given; who was told before is to resume. */
+  /** Another epoch has begun: every hub begins anew with its next recovery, `all` at the given position; who was told before is to resume. */
   restart(positionOfAll: number | null): void {
     for (const hub of this.hubs.values()) this.forget(hub);
     if (positionOfAll !== null) this.begin(this.all, positionOfAll);
   }
 
-  /** The log has gone back behind what was told (a restore): everybody is told so, and the stream goes on from its head. */
+  /** A restore took the log back behind what was told: everybody is told so, and the stream goes on from its head. */
   rewind(hub: ChannelHub, head: number): void {
     if (hub.position <= head) return;
     // What they were told, and are being told, is partly from before.
@@ -156,11 +156,11 @@ export class ChannelHubs {
     subscription.mode = 'individual';
     hub.individual.add(subscription);
     this.place(subscription);
-    // What the answer stood for and the hub has not heard of may be lost, and the counts wait for it.
+    // The answer knew of events that the hub has not heard of: they may be lost, and the counts wait for them.
     this.gaps.behind(hub, subscription.offset);
   }
 
-  /** Sends logged events at the socket's pace; false when the subscription has ended, behind which none of them goes out. */
+  /** Sends logged events at the socket's pace; stops, and gives false, when the subscription ends. */
   async replay(subscription: Subscription, events: readonly ChannelPublication[]): Promise<boolean> {
     const { session } = subscription;
     const sent = await session.sendPaced(
@@ -206,12 +206,12 @@ export class ChannelHubs {
     const hub = this.hubs.get(publication.channel);
     if (hub === undefined) return;
     if (hub === this.all && hub.position < 0 && hub.joining === 0) hub.position = publication.offset - 1;
-    // Now, and not when its turn has come: counts that come until then are newer.
+    // At once, and not when the event's turn has come: counts that come until then are newer.
     if (publication.offset > hub.position) hub.counts?.supersede(publication);
     this.gaps.receive(hub, publication.offset, publication);
   }
 
-  /** The present value of a counter, already coalesced; those who join hear of it in the end, lest it be older than what they are told. */
+  /** The present value of a counter, already coalesced. Those who are joining get it after their replay, which is older. */
   count(publication: CounterPublication): void {
     const hub = this.hubs.get(publication.channel);
     if (hub === undefined) return;
@@ -220,7 +220,7 @@ export class ChannelHubs {
     this.owner.pushed('counter', 1);
   }
 
-  /** Into the topic that it belongs to, or individually while it is ahead. */
+  /** Moves a subscription into the topic that it belongs to, or serves it individually while it is ahead of the hub. */
   private place(subscription: Subscription): void {
     const { hub, session, mode } = subscription;
     if (!session.open || session.socket === null || mode === 'replaying' || mode === 'ended') return;
@@ -273,7 +273,7 @@ export class ChannelHubs {
     }
   }
 
-  /** To everybody who is in a topic of a channel; `hidden` to those who must not see the actor. */
+  /** Sends a frame to everybody in a topic of the channel; those who must not see the actor get `hidden` instead. */
   private publish(hub: ChannelHub, frame: string, actorId: string | null, hidden: () => string): void {
     if (hub === this.all) this.useAll();
     this.owner.topics.publish(hub.channel, frame);
@@ -307,7 +307,7 @@ export class ChannelHubs {
     return new Map(hubs.map((hub) => [hub, found.get(hub.channel) ?? []]));
   }
 
-  /** What lies between cannot be had: everybody is told, and the stream goes on with what has come. */
+  /** A gap can't be filled: everybody is told, and the stream goes on behind it. */
   private lost(hub: ChannelHub, upTo: number): void {
     const frame = this.tellLost(hub);
     hub.position = hub.ahead === null ? upTo : Math.min(...hub.ahead.keys()) - 1;
@@ -320,7 +320,7 @@ export class ChannelHubs {
     this.gaps.settle(hub);
   }
 
-  /** Tells everybody in a topic, and gives what it told. */
+  /** Tells everybody in a topic that events were lost; gives the frame. */
   private tellLost(hub: ChannelHub): string {
     this.owner.repaired('resync');
     const frame = pushFrame('resync', { reason: 'channel', channel: hub.channel });
@@ -368,7 +368,7 @@ function makeHub(channel: string): ChannelHub {
   };
 }
 
-/** What follows a position without a hole; null where the hub no longer holds it. */
+/** The events right after a position, without a gap; null where the hub no longer holds all of them. */
 function recentAfter({ recent }: ChannelHub, offset: number): ChannelPublication[] | null {
   const first = recent?.[0];
   if (recent === null || first === undefined || first.offset > offset + 1) return null;

@@ -9,7 +9,7 @@
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 
 /** CONTRACT §5, per counter: another object's value is no newer one of this. */
-export const coalesceMs = 250;
+const coalesceMs = 250;
 
 interface Window {
   readonly endsAtMs: number;

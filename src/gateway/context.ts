@@ -1,4 +1,4 @@
-/** What the parts of the gateway share: made once by server.ts, in this order, and stopped by it. */
+/** What the parts of the gateway share: made once by build.ts, in this order, and stopped by server.ts. */
 
 import type { Broker } from '../broker/broker.js';
 import type { Config } from '../config/types.js';

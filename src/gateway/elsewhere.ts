@@ -1,8 +1,8 @@
 /**
  * Who is present at the other gateways of an installation, as these say over the broker.
  *
- * What must hold: what came and went is said in numbered messages; whoever misses one, or hears of a gateway for the first time, asks for
- * all who are there; a gateway that is silent for too long has nobody. So a message that is lost is made good within a beat.
+ * What must hold: a gateway says in numbered messages who came and went. Whoever misses a message, or hears of a gateway for the first time,
+ * asks that one for everybody who is there; a gateway that is silent for too long has nobody. So a lost message is made good within a beat.
  *
  * A place is a person (`u7`), or a person in a channel (`cpost:1`, a line break, `7`): no control character stands in a channel's name.
  */
@@ -16,7 +16,7 @@ export interface ElsewhereOwner {
   changed(place: string, present: boolean): void;
 }
 
-/** Changes of so long go out together: in a storm of reconnects few messages instead of thousands. */
+/** Changes are gathered for so long and go out together: a few messages instead of thousands in a storm of reconnects. */
 const gatherMs = 20;
 /** Each says that it is there at least this often … */
 export const beatMs = 5_000;
@@ -46,7 +46,7 @@ export function partsOf(place: string): { readonly channel: string | null; reado
 
 interface Node {
   readonly places: Set<string>;
-  /** Of the last message that was heard in its turn; below 0: all is still to be heard. */
+  /** The number of the last message that was heard in order; below 0 until all who are there were told. */
   number: number;
   heardAtMs: number;
   askedAtMs: number;
@@ -83,7 +83,7 @@ export class Elsewhere {
     this.owner.publish([{ to: 'presence', kind: 'ended', node: this.#id }]);
   }
 
-  /** What was said meanwhile was not heard, here or there. */
+  /** The broker was away: messages of both sides may have been lost. */
   reconnected(): void {
     this.ask(null);
     this.sayAll();

@@ -36,7 +36,7 @@ export function withoutActor({ channel, event, offset, dataWithoutActor: data }:
   return data === null ? hiddenFrame(channel, offset) : JSON.stringify({ event, channel, offset, data });
 }
 
-export function hiddenFrame(channel: string, offset: number): string {
+function hiddenFrame(channel: string, offset: number): string {
   return JSON.stringify({ event: 'hidden', channel, offset, data: {} });
 }
 

@@ -1,9 +1,9 @@
 /**
  * Order and gaps of dense streams, the same for people (`seq`) and channels (`offset`).
  *
- * What must hold: a stream is passed on in order, each position once; a publication that comes too early waits a moment,
- * since most gaps are two writers who overtook each other between commit and publication; what is still missing then is
- * fetched for all streams with a gap in one statement; what cannot be fetched is `lost`, said once, never skipped silently.
+ * What must hold: a stream is passed on in order, each position once. A publication that comes too early waits a moment, since most gaps are
+ * two writers who overtook each other between commit and publication. What is still missing then is fetched, for all streams with a gap in
+ * one statement. What can't be fetched is reported as `lost`, once; nothing is skipped silently.
  */
 
 import { inHalves } from '../halves.js';
@@ -21,7 +21,7 @@ export interface GapOwner<S, P> {
   deliver(stream: S, publication: P): void;
   /** What Postgres holds after the position of each stream, ascending, perhaps with holes. */
   fetch(streams: readonly S[]): Promise<Map<S, P[]>>;
-  /** Positions between the stream's and `upTo` cannot be had. */
+  /** Positions between the stream's and `upTo` can't be fetched. */
   lost(stream: S, upTo: number): void;
   /** Whether anybody still listens. */
   known(stream: S): boolean;
@@ -32,14 +32,14 @@ export interface GapOwner<S, P> {
 const mostAhead = 256;
 /** How long a publication that was overtaken may take. */
 const graceMs = 30;
-/** After a failed fetch. */
+/** Pause after a failed fetch. */
 const retryMs = 1000;
 /** Streams that one statement fetches. */
 const streamsAtOnce = 500;
 
 export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { readonly offset: number }> {
   readonly #behind = new Set<S>();
-  /** Heads that Postgres was seen to have, for streams of which no later publication came. */
+  /** Heads seen in Postgres, for streams of which no publication came that is as new. */
   readonly #heads = new Map<S, number>();
   #timer: NodeJS.Timeout | null = null;
   #repairing = false;
@@ -62,7 +62,7 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     if (stream.position >= 0) this.missing(stream);
   }
 
-  /** Passes on what has become next; what still waits is missing something. */
+  /** Passes on waiting publications whose turn it is; where some still wait, what lies before them is missing. */
   settle(stream: S): void {
     const ahead = stream.ahead;
     if (ahead === null) return;
@@ -82,7 +82,7 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
     this.missing(stream);
   }
 
-  /** What was known of a stream holds no more, nor does what waits: where it stands is to be learnt anew. */
+  /** Forgets where a stream stands and what waits for it: both are to be learnt anew. */
   restart(stream: S): void {
     stream.position = -1;
     stream.ahead = null;
@@ -124,13 +124,13 @@ export class Gaps<S extends Stream<P>, P extends { readonly seq: number } | { re
       async (some) => {
         if (some.length === 0) return;
         const found = await this.owner.fetch(some);
-        // But for those that were restarted meanwhile.
+        // Except streams that were restarted meanwhile.
         for (const stream of some) if (this.#behind.has(stream)) this.apply(stream, found.get(stream) ?? []);
       },
       (some, error) => {
         this.owner.failed(error);
         delayMs = retryMs;
-        // Behind the others, of whom there may be more than fit into one round.
+        // To the end of the queue: there may be more streams than fit into one round.
         for (const stream of some) if (this.#behind.delete(stream)) this.#behind.add(stream);
       },
     );

@@ -68,7 +68,7 @@ type FromThread =
   | { readonly kind: 'pong' };
 
 /** How long a handler may take. */
-export const handlerMs = 5000;
+const handlerMs = 5000;
 /** Of a thread; more is a leak, and ends the thread instead of the process. */
 const memoryMiB = 128;
 /** Characters of a line that a handler prints. */

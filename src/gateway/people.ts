@@ -17,9 +17,9 @@ import type { Session } from './session.js';
 export interface PersonHub {
   readonly userId: string;
   readonly sessions: Session[];
-  /** Position up to which live sockets were told; below 0: no recovery was read yet, or none of this epoch. */
+  /** Position up to which live sockets were told; below 0 until a recovery of this epoch was read. */
   position: number;
-  /** `packBadge` of the inbox as it was at the position `counted` of the stream, below which nothing is known (badges.ts). */
+  /** `packBadge` of the inbox as it was at position `counted` of the stream (badges.ts). */
   numbers: number;
   counted: number;
   /** Pushes that came before one they must follow; bounded by Gaps. */
@@ -80,7 +80,7 @@ export class People {
   join(session: Session, userId: string): PersonHub {
     let hub = this.hubs.get(userId);
     if (hub === undefined) {
-      // Most people have one: a list made with it takes no more room than it needs.
+      // Most people have one session: a list made with it takes no more memory than it needs.
       hub = {
         userId,
         sessions: [session],
@@ -120,14 +120,14 @@ export class People {
     if (--hub.joining === 0) hub.recent = null;
   }
 
-  /** The first recovery of a hub says where its stream stands. */
+  /** Sets where the hub's stream stands, which its first recovery says. */
   begin(hub: PersonHub, position: number): void {
     if (hub.position >= 0) return;
     hub.position = position;
     this.gaps.settle(hub);
   }
 
-  /** Another epoch: the next recovery of each hub says where its stream stands; who was told before is to resume. */
+  /** Another epoch has begun: every hub begins anew with its next recovery; who was told before is to resume. */
   restart(): void {
     for (const hub of this.hubs.values()) {
       this.gaps.restart(hub);
@@ -148,7 +148,7 @@ export class People {
   async goLive(session: Session, hub: PersonHub, live: () => void): Promise<void> {
     while (session.open && session.seq < hub.position) {
       const frames = recentAfter(hub, session.seq) ?? (await this.framesAfter(hub.userId, session.seq));
-      // The stream has moved and yet holds nothing newer: pruned. The position alone is left to be told.
+      // The stream has moved, but what it moved by was pruned: only the position is left to be told.
       if (frames.length === 0) session.seq = Math.max(session.seq, hub.position);
       if (!(await session.sendPaced(frames, ({ frame }) => frame))) return;
       session.seq = Math.max(session.seq, frames.at(-1)?.seq ?? -1);
@@ -217,7 +217,7 @@ export class People {
     );
   }
 
-  /** The present form has holes, which only a resume may show. */
+  /** The inbox gives its present form, with holes, which only a resume may show: the sockets are closed and resume. */
   private lost(hub: PersonHub): void {
     this.owner.repaired('closed');
     for (const session of [...hub.sessions]) session.close(1012, 'resume');
@@ -234,7 +234,7 @@ function tellReached(hub: PersonHub): void {
   }
 }
 
-/** What follows a position without a hole; null where the hub no longer holds it. */
+/** The pushes right after a position, without a gap; null where the hub no longer holds all of them. */
 function recentAfter(hub: PersonHub, seq: number): StreamFrame[] | null {
   const recent = hub.recent ?? [];
   const first = recent[0];

@@ -1,9 +1,9 @@
 /**
  * Who is online, for those who may see them.
  *
- * What must hold: nobody learns anything about a person whom `presence.read` does not let them see, nor about somebody with
- * whom they have a block relation: for them that person is offline and stays silent; a person who is back within the grace
- * time was never away (no flapping); without `presence.read` nothing is kept, and of a session that is gone neither.
+ * What must hold: nobody learns anything about a person whom `presence.read` does not let them see, or with whom they have a block relation:
+ * to them that person is always offline. Who is back within the grace time was never away (no flapping). Nothing is kept without
+ * `presence.read`, nor of a session that is gone.
  *
  * A session watches what it asked for: people, up to a bound (the oldest question is forgotten first), and channels that it
  * is subscribed to. What it watches is asked again by recheck.ts.
@@ -32,7 +32,7 @@ export interface PresenceOwner {
   failed(what: string, error: unknown): void;
 }
 
-/** How long somebody may be away unnoticed. */
+/** Who is back within this time was never away. */
 export const graceMs = 5000;
 /** Most people that are listed of a channel. */
 const mostListed = 1000;
@@ -70,7 +70,7 @@ export class Presence {
     this.#elsewhere?.receive(publication);
   }
 
-  /** The broker was away: something may not have been heard. */
+  /** The broker was away: messages may have been lost. */
   reconnected(): void {
     this.#elsewhere?.reconnected();
   }
@@ -154,7 +154,7 @@ export class Presence {
     if (this.noteHere(place, true)) void this.tellChannel(hub.channel, userId, 'online');
   }
 
-  /** It may come back at once, and so goes on watching until `unwatchChannel`. */
+  /** A session left a channel. It may come back at once, so it goes on watching until `unwatchChannel`. */
   leftChannel(session: Session, hub: ChannelHub): void {
     if (!this.enabled || othersIn(hub, session) > 0) return;
     const { userId } = session;
@@ -195,7 +195,7 @@ export class Presence {
     return this.#online.has(userId) || this.#elsewhere?.has(placeOf(userId)) === true;
   }
 
-  /** Notes that somebody came to a place of this gateway, or left it; whether that changes anything: they may be at another one too. */
+  /** Notes that somebody came to a place of this gateway, or left it. Gives whether that changes anything: they may be at another gateway too. */
   private noteHere(place: string, present: boolean): boolean {
     this.#elsewhere?.set(place, present);
     return this.#elsewhere?.has(place) !== true;
@@ -225,7 +225,7 @@ export class Presence {
   }
 
   private watch(session: Session, name: string): void {
-    // It may have gone while was asked whom it may see.
+    // The session may have ended while it was asked whom it may see.
     if (!session.open) return;
     session.watching ??= new Set();
     session.watching.delete(name);

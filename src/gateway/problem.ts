@@ -88,7 +88,7 @@ export function isOutage(error: unknown): boolean {
   );
 }
 
-/** Whether no single row can be to blame: only values that SQL of the config can't take (class 22 and its like), and what it raises itself, are of one. */
+/** Whether no single row is to blame: only values that the config's SQL can't take (class 22 and the like), and what it raises itself, are a row's fault. */
 export function isOfNoRow(error: unknown): boolean {
   const state = sqlState(error);
   return state === undefined || !/^(2[0-3]|P0)/.test(state);

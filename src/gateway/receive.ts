@@ -110,7 +110,7 @@ export class Receiver implements BrokerHandler {
     const hubs = userIds === null ? people.hubs.values() : userIds.map((userId) => people.hubs.get(userId));
     for (const hub of hubs) {
       for (const session of hub?.sessions ?? []) {
-        // What it is just being told may be from before: it hears of it after `synced`.
+        // Those who are not live yet may just be told what is older: they hear of it after `synced`.
         if (session.stage === 'live') session.send(frame);
         else session.missed = reason;
       }

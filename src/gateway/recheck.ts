@@ -27,7 +27,7 @@ type Who = ReadonlySet<Session> | 'all';
 
 const everyMs = 60_000;
 const spacingMs = 250;
-/** After so long is asked again what could not be asked. */
+/** Pause before what could not be asked is asked again. */
 const retryMs = 2000;
 
 export class Recheck {
@@ -68,7 +68,7 @@ export class Recheck {
     if (this.mark(hub.kind) !== mark) this.#kinds.get(hub.kind)?.want([session]);
   }
 
-  /** What changed may not have been told. */
+  /** Asks everything again: a message may have been lost. */
   everything(delayMs = spacingMs): void {
     for (const rounds of this.#all) rounds.want('all', delayMs);
   }

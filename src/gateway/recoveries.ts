@@ -1,10 +1,10 @@
 /**
- * What those who come are told of their streams, asked for together: after an outage everybody comes at once, and most have missed
+ * What sessions that begin are told of their streams, asked for together: after an outage everybody comes at once, and most have missed
  * something.
  *
- * What must hold: a handful of statements for hundreds, not for each; those who have missed nothing don't wait for those who have; a
- * session that ended while it waited costs nothing more, for in a storm whoever waits too long comes again, and what is done for
- * those who have gone is taken from those who are there.
+ * What must hold: a few statements for hundreds of sessions, not for each; those who missed nothing don't wait for those who did; nothing is
+ * asked for sessions that ended while they waited: in a storm whoever waits too long comes again, and work for those who have gone delays
+ * those who are there.
  */
 
 import type { Inbox, Recovery } from '../inbox/types.js';
@@ -23,7 +23,7 @@ export interface JoinRequest {
 
 /** Sessions that one batch asks for. */
 const sessionsAtOnce = 500;
-/** Of those who have missed something: each may be told as much as `maxReplay`, all of which is in memory at once. */
+/** Fewer of those who missed something: what they are told, up to `maxReplay` each, is in memory at once. */
 const catchUpsAtOnce = 100;
 
 export class Recoveries {

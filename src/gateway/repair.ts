@@ -1,9 +1,9 @@
 /**
  * What has no position (blocks, rights, numbers, counters) is taken from Postgres again when messages may have been lost.
  *
- * What must hold: one round at a time, and a pause after it, since when a broker comes back every process says so; whatever is
- * lost during a round is made good by one more; a round that fails is repeated; a counter that was told live while it was
- * read is left alone, for what was read may be older.
+ * What must hold: one round at a time, and a pause after it, since every process says so when a broker comes back. What is lost during a
+ * round is made good by another one; a round that fails is repeated. A counter of which an update came while it was read is left alone,
+ * since what was read may be older.
  */
 
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
@@ -36,7 +36,7 @@ export class Repair {
   #stopped = false;
   #timer: NodeJS.Timeout | null = null;
   #pausesUntilMs = -Infinity;
-  /** Counters that were told since the reading began; null: none is read. */
+  /** Counters of which an update came since reading began; null while none are read. */
   #told: Set<string> | null = null;
 
   constructor(private readonly owner: RepairOwner) {}

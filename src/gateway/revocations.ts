@@ -1,10 +1,10 @@
 /**
- * Revocations: read from Postgres when a message tells of one, and with the sweep what no message told of; each carried out once.
+ * Revocations: read from Postgres when a message tells of one; those whose message was lost, with the sweep. Each is carried out once.
  *
- * What must hold: no session survives that began before the revocation was committed, and none is closed that began later, since 4403
- * is final: a relay may have been paused for minutes, in which somebody was signed out everywhere and has signed in again. How
- * long ago it was, Postgres says, so that no two clocks are compared; a session that began in the same tick (half a second), or
- * within the time that the answer took, counts as older.
+ * What must hold: every session that began before the revocation was committed is closed, and none that began later, since 4403 is final:
+ * the relay may have been paused for minutes, in which somebody was signed out everywhere and signed in again. Postgres says how long ago
+ * the commit was, so that no two clocks are compared; a session that began in the same half second, or while the answer was on its way,
+ * counts as older.
  */
 
 import type { Inbox } from '../inbox/types.js';
@@ -20,7 +20,7 @@ export interface RevocationsOwner {
   failed(what: string, error: unknown): void;
 }
 
-/** Messages that one look stands for. */
+/** How many messages are answered with one look. */
 const toldAtOnce = 1000;
 
 export class Revocations {
@@ -33,17 +33,17 @@ export class Revocations {
 
   constructor(private readonly owner: RevocationsOwner) {}
 
-  /** All up to this id were carried out, or were there before this process. */
+  /** Revocations up to this id were carried out, or are older than this process. */
   get through(): number {
     return this.#through;
   }
 
-  /** Nobody is connected yet. */
+  /** Begins behind what is there now; to be called before anybody is connected. */
   begin(head: number): void {
     this.#through = head;
   }
 
-  /** A message tells of one. Never throws: what cannot be read now is read with the next sweep. */
+  /** A message tells of a revocation. Never throws: what can't be read now is read with the next sweep. */
   told(userId: string): void {
     if (!this.owner.people.hubs.has(userId)) return;
     this.#looks.ask(null).catch((error: unknown) => this.owner.failed('revocation', error));
@@ -51,7 +51,7 @@ export class Revocations {
 
   /** Carries out those up to `head`, the highest id in Postgres; `before`: what `through` was before that was read. */
   async catchUp(head: number, before: number): Promise<void> {
-    // Fewer than there were: a restore, or all are pruned.
+    // The highest id is lower than before: a restore, or all were pruned.
     if (head < before) this.#through = head;
     if (head > this.#through) await this.#looks.ask(null);
   }

@@ -57,7 +57,7 @@ export class Session {
   seq = -1;
   /** `packBadge` of what this socket was told; below 0: nothing yet. */
   badge = -1;
-  /** The first tick at which this stage is over: the deadline for a token, the token's expiry, the grace of a slow one. */
+  /** The tick at which this stage is over: the deadline for a token, the token's expiry, or the grace of a slow session. */
   endsAtTick: number;
   /** The tick in which it was authenticated. */
   sinceTick = 0;
@@ -112,7 +112,7 @@ export class Session {
     return this.stage !== 'slow' && this.stage !== 'closed';
   }
 
-  /** Its stage ends then, in ms since 1970. */
+  /** Sets when its stage ends, in ms since 1970. */
   endsAt(ms: number): void {
     this.endsAtTick = tickAfter(ms);
   }
@@ -178,13 +178,13 @@ export class Session {
     this.wake();
   }
 
-  /** It did not take what it was sent: leaves everything at once, and is closed as soon as the close frame fits. */
+  /** The socket did not take a frame: the session leaves everything at once, and is closed as soon as the close frame fits. */
   fallBehind(): void {
     if (!this.open) return;
     this.stage = 'slow';
     this.endsAt(Date.now() + slowGraceMs);
     this.owner.fellBehind(this);
-    // Not now: uWebSockets may be walking its topics.
+    // In a later turn: uWebSockets may be iterating over its topics now.
     setImmediate(() => {
       this.detach();
       this.endSlow();
@@ -195,7 +195,7 @@ export class Session {
   close(code: ServerCloseCode, reason: string): void {
     if (this.stage === 'closed') return;
     this.detach();
-    // Before uWebSockets says so, so that it can be told from a client's own close.
+    // Set before uWebSockets reports the end, to tell it from a close by the client.
     this.stage = 'closed';
     this.socket?.end(code, reason);
   }

@@ -2,10 +2,10 @@
  * Anti-entropy: every ten seconds the positions that were told are compared with the heads in Postgres, and so are their epoch and what
  * was announced and revoked.
  *
- * What must hold: only streams of connected people and open channels are asked for, at most a thousand of each per statement; a stream is
- * repaired only if it is still behind a moment later, for what was just committed is just being published; a person who is
- * ahead of Postgres (a restore) resumes, a channel that is says `resync`; positions of two epochs are never compared: in a new one all
- * streams begin anew, and everybody resumes.
+ * What must hold: only streams of connected people and of channels with subscribers are asked for, at most a thousand of each per
+ * statement. A stream is repaired only if it is still behind a moment later, since what was just committed is just being published. Where
+ * Postgres is behind what was told (a restore), a person resumes and a channel says `resync`. Positions of two epochs are never compared:
+ * in a new one all streams begin anew, and everybody resumes.
  */
 
 import type { Heads, Inbox } from '../inbox/types.js';
@@ -50,11 +50,11 @@ export class Sweep {
     this.revocations.begin(heads.revocation);
   }
 
-  /** A message tells of an epoch. Who comes from now on is told of it by Postgres and need not resume. */
+  /** A message tells of a new epoch. Whoever comes from now on learns of it from Postgres, and need not resume. */
   told(epoch: string): void {
     if (epoch === this.#epoch) return;
     this.enter(epoch, null);
-    // Not within this page: the `resync` that comes with it is still to be told.
+    // Not in this turn: the `resync` that came with the message is still to be told.
     setImmediate(() => this.owner.resumeAll(epoch));
     void this.run();
   }
@@ -89,11 +89,11 @@ export class Sweep {
         const page = [found.people.page(from), found.channels.page(from)] as const;
         heads = await inbox.heads(...page);
         if (heads.epoch !== epoch || epoch !== this.#epoch) {
-          // Unless a message was faster.
+          // A message may have been faster.
           if (epoch === this.#epoch) await this.discover();
           break;
         }
-        // Where a message told of an epoch, and not where `all` stands in it.
+        // A message tells of an epoch, but not where `all` stands in it.
         const positionOfAll = heads.channels.get(CHANNEL_ALL);
         if (positionOfAll !== undefined) channels.begin(channels.all, positionOfAll);
         found.people.compare(heads.people);
@@ -127,7 +127,7 @@ export class Sweep {
     }
   }
 
-  /** No message told of it: with the position of `all` in the epoch of now. */
+  /** Enters an epoch that no message told of, at the position of `all` in it. */
   private async discover(): Promise<void> {
     const heads = await this.owner.inbox.heads([], [CHANNEL_ALL]);
     if (heads.epoch === this.#epoch) return;
@@ -170,7 +170,7 @@ class Found {
     return this.#keys.length;
   }
 
-  /** Keys to ask for, with the positions of now: a stream can only move on, so that a head below this is a restore and no race. */
+  /** Keys to ask for. Their positions are noted now: since a stream only moves on, a head below them is a restore and no race. */
   page(from: number): readonly string[] {
     const keys = this.#keys.slice(from, from + streamsAtOnce);
     this.#before = new Map(keys.map((key) => [key, this.position(key)]));

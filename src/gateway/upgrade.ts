@@ -1,11 +1,12 @@
 /**
  * The handshake of `/ws`.
  *
- * What must hold: everything is read from the request before it returns (uWebSockets takes it away); a foreign browser
- * (`Origin`) is refused with 403, too many connections or handshakes of an address with 429, all before any token is looked at;
- * a bad token is not refused here, since a browser cannot see a 401: the socket is accepted and closed with 4401; the
- * handshake is answered before this returns. Held back to go out in one write with `hello` it would be cheaper, but what corks a
- * response takes an upgraded one for HTTP where the socket's memory was not moved, and closes it (uWebSockets#1929).
+ * What must hold:
+ * - Everything is read from the request before it returns (uWebSockets takes it away).
+ * - A foreign browser (`Origin`) is refused with 403, too many connections or handshakes of an address with 429, all before any token is
+ *   looked at. A bad token is not refused here, since a browser can't see a 401: the socket is accepted and closed with 4401.
+ * - The handshake is answered before this returns. Corking it, to go out in one write with `hello`, would be cheaper, but uWebSockets may
+ *   then take the upgraded socket for an HTTP response and close it (uWebSockets#1929).
  */
 
 import type { HttpRequest, HttpResponse, us_socket_context_t } from 'uWebSockets.js';
@@ -28,7 +29,7 @@ export interface UpgradeOwner {
 }
 
 /** How long a socket may take to show a valid token; CONTRACT §5. */
-export const tokenDeadlineMs = 5000;
+const tokenDeadlineMs = 5000;
 
 export function upgrade(owner: UpgradeOwner, res: HttpResponse, req: HttpRequest, context: us_socket_context_t): void {
   const { config } = owner;
@@ -104,7 +105,7 @@ function greetingOf(req: HttpRequest, offered: readonly string[], queryToken: bo
   const since = req.getQuery('since');
   if (since === undefined || since === '') return { token, since: null, epoch: null };
   const position = Number(since);
-  // What is no position cannot be resumed from: the answer says `recovered: false`.
+  // Nobody can resume from what is no position: the answer says `recovered: false`.
   if (!/^\d+$/.test(since) || !Number.isSafeInteger(position)) return { token, since: 0, epoch: null };
   return { token, since: position, epoch: req.getQuery('epoch') ?? null };
 }

@@ -3,8 +3,8 @@
  *
  * What must hold:
  * - No statement holds many rows or for long, so that nobody who writes waits for it.
- * - What stands behind a notification goes with it, in one statement; and how far a person's stream was pruned is kept, so that a client
- *   that was last here before that is told to fetch.
+ * - The events behind a notification go with it, in one statement. How far a person's stream was pruned is kept, so that a client whose
+ *   position is older is told to fetch.
  * - An inbox is kept at least as long as the outbox: else a replay would bring back what was pruned, and a dedupe_key would notify twice.
  */
 
@@ -14,9 +14,9 @@ import type { Config } from '../config.js';
 /** Rows of one statement. */
 export const pruneRows = 500;
 
-/** What was measured is of use for as long as somebody asks why it was slow just now. */
+/** Measured times are of use only to somebody who asks why it was slow just now. */
 const mostTracesMs = 86_400_000;
-/** A gateway that could not reach Postgres carries out what was revoked when it can again. */
+/** A gateway that can't reach Postgres carries out revocations once it can, if that is no later than this. */
 const revocationsMs = 86_400_000;
 
 export interface PruneCounts {
@@ -31,7 +31,7 @@ export interface PruneCounts {
   revocations: number;
 }
 
-/** Prunes everything that is due; `between` is awaited after each statement, and ends it by giving false. */
+/** Prunes everything that is due; `between` is awaited after each statement, and stops the pruning where it gives false. */
 export async function prune(
   client: pg.ClientBase,
   retention: Config['retention'],

@@ -22,7 +22,7 @@ import { bindVisible } from '../schema/visible.js';
 
 /** SQL over a row of belfry.notification that is called `belfry_n`, a name that no SQL of a config is likely to use. */
 export interface Readable {
-  /** A row per person (an expression of text), to be joined laterally as `belfry_h`: what the others need to know of them. */
+  /** For a person (an expression of text) a row to be joined laterally as `belfry_h`, which `condition` and `actors` read. */
   readonly shunned: (person: string) => string;
   /** Whether its recipient may be shown it. */
   readonly condition: string;
@@ -30,7 +30,7 @@ export interface Readable {
   readonly actors: string;
 }
 
-/** Of how many people (or threads) a person may shun the ids are fetched; where there are more each is looked up. */
+/** Up to so many people (or threads) that a person shuns their ids are fetched at once; where there are more, each is looked up. */
 const fewShunned = 64;
 
 /** Throws what Postgres says of bad SQL in the config. */
@@ -65,13 +65,13 @@ export async function readableSql(
 interface Between {
   readonly rows: string;
   readonly person: PersonColumn;
-  /** Of a muted thread it is the thread's. */
+  /** For a muted thread it holds the thread's id. */
   readonly other: PersonColumn;
   /** SQL over such a row, called `t`, that must hold besides. */
   readonly and?: string;
 }
 
-/** What a person shuns, kind by kind: an array each in the row that is joined as `belfry_h`; null in it: too many. */
+/** What a person shuns: an array for each kind, in the row that is joined as `belfry_h`; null where there are too many. */
 class Shunned {
   private readonly lists: Between[] = [];
 
@@ -83,11 +83,11 @@ class Shunned {
           from (select ${other.sql} as id from ${rows} t
                  where ${person.sql} = ${cast(whose, person.type, null)} limit ${few} + 1) s) as belfry_s${String(i)}`,
     );
-    // OFFSET keeps the planner from putting the arrays in where they are used, which would fetch them for every notification.
+    // OFFSET keeps the planner from inlining the arrays where they are used, which would fetch them for every notification.
     return columns.length === 0 ? '(select)' : `(select ${columns.join(', ')} offset 0)`;
   }
 
-  /** That nothing stands between the recipient of `belfry_n` and `other`, an expression of text. */
+  /** The condition that nothing stands between the recipient of `belfry_n` and `other`, an expression of text. */
   nothing(between: Between, other: string): string {
     const { rows, person, and } = between;
     const known = this.lists.findIndex(
@@ -95,14 +95,14 @@ class Shunned {
     );
     const nr = known >= 0 ? known : this.lists.push(between) - 1;
     const value = cast(other, between.other.type, null);
-    // Null (too many, or no value of the type) is not known: looked up.
+    // Null (too many, or no value of the type) is not known, so it is looked up.
     return `(coalesce(${value} <> all (belfry_h.belfry_s${String(nr)}), false) or not exists (
             select from ${rows} t where ${person.sql} = ${cast('belfry_n.user_id', person.type, null)}
                and ${between.other.sql} = ${value}${and === undefined ? '' : ` and ${and}`}))`;
   }
 }
 
-/** Rows that keep what `other` does from a person, each way that they work. */
+/** Rows of blocks or mutes that keep what `other` does from a person, for each direction in which they work. */
 function relation(config: RelationConfig, types: ColumnTypes): { readonly against: Between; readonly by: Between } {
   const { table } = config;
   const [from, to] = [personColumn(table, config.from, types), personColumn(table, config.to, types)];
@@ -142,7 +142,7 @@ function threadSql({ threadMutes }: Config, types: ColumnTypes, shunned: Shunned
   return `(belfry_n.object_id is null ${elsewhere}or ${shunned.nothing(between, 'belfry_n.object_id')})`;
 }
 
-/** Where objects of a kind live is known: the object is still there, and no block stands between its owner and the recipient. */
+/** For objects whose table the config names: the object is still there, and no block stands between its owner and the recipient. */
 function objectSql({ blocks }: Config, types: ColumnTypes, owners: Owners, shunned: Shunned): string[] {
   return owners.kinds.map((kind) => {
     const { from, where, owner } = owners.of(kind, 'belfry_n.object_id');
@@ -156,7 +156,7 @@ function objectSql({ blocks }: Config, types: ColumnTypes, owners: Owners, shunn
   });
 }
 
-/** Each `visible` of the config, for what came from its source. */
+/** A condition for each `visible` of the config, about what came from its source. */
 async function visibleSql(client: pg.ClientBase, config: Config): Promise<string[]> {
   const conditions: string[] = [];
   for (const source of config.sources) {
@@ -170,7 +170,7 @@ async function visibleSql(client: pg.ClientBase, config: Config): Promise<string
   return conditions;
 }
 
-/** Only asked where another source gives notifications that look the same and are seen by others. */
+/** Needed only where notifications of another source look the same but may be seen by other people. */
 function cameFromElsewhere(source: Source, sources: readonly Source[]): string {
   const alike = sources.some(
     ({ type, object, visible }) =>

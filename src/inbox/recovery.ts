@@ -1,8 +1,8 @@
 /**
  * What clients that come back are told: what changed since their position, or that it can't be told.
  *
- * What must hold: everything that a session is told at the start is read in one snapshot, or in an order in which what falls between comes
- * twice rather than never; it costs a few statements for all who come at once, however many of them have missed something.
+ * What must hold: everything that a session is told at the start is read in one snapshot, or in an order in which what happens in between
+ * is told twice rather than never; all who come at once cost a few statements, however many of them missed something.
  */
 
 import type pg from 'pg';
@@ -23,7 +23,7 @@ interface StandingRow {
 /** Positions stay below 2^53 (CONTRACT: they are numbers in frames). */
 type Stand = readonly [seq: number, pruned: number, seenThrough: number, unseen: number, unread: number];
 
-/** Null for whom `catchUp` must be asked: those whose stream has moved since their position. One statement, and one for announcements. */
+/** Null for those whose stream has moved since their position, for whom `catchUp` must be called. One statement, and one for announcements. */
 export async function recoverEach(
   reader: InboxReader,
   requests: readonly RecoverRequest[],
@@ -37,7 +37,7 @@ export async function catchUp(reader: InboxReader, requests: readonly RecoverReq
   const readable = await reader.rules();
   return await reader.inSnapshot(async (client) => {
     const recoveries = await standing(reader, client, readable, requests);
-    // For those who have missed nothing the end of the stream is asked, which gives nothing.
+    // For those who missed nothing, the end of the stream is asked for, which gives nothing.
     const positions = requests.map((request, i) => {
       const recovery = recoveries[i] as Recovery;
       return { userId: request.userId, after: missedSome(request, recovery) ? (request.since ?? 0) : recovery.seq };
@@ -55,14 +55,14 @@ function missedSome({ since }: RecoverRequest, { recovered, seq }: Recovery): bo
   return recovered && since !== null && since < seq;
 }
 
-/** Where each stands, without what they missed. */
+/** Where each stream stands, without what was missed. */
 async function standing(
   reader: InboxReader,
   db: pg.ClientBase | pg.Pool,
   readable: Readable,
   requests: readonly RecoverRequest[],
 ): Promise<Recovery[]> {
-  // In a storm this is what costs most: one JSON text is read several times faster than its rows would be.
+  // This costs most in a storm: pg reads one JSON text several times faster than the rows it stands for.
   const { rows } = await db.query<StandingRow>({
     name: 'belfry_recover_each',
     text: `select e.value as epoch, (select coalesce(max(a.id), 0)::float8 from belfry.announcement a) as announced, (

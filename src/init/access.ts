@@ -72,7 +72,7 @@ function conditionOf(ctx: Context, table: Table, depth: number): Condition {
     return {
       parts: [],
       columns: [],
-      closed: `Who may watch a row of ${tableText(table)}? Its ${visibility.column.name} says, but not in words that could be read.`,
+      closed: `Who may watch a row of ${tableText(table)}? Its ${visibility.says} says, but not in words that could be read.`,
     };
   }
   const parts = visibility.kind === 'some' ? [visibility.sql] : [];
@@ -127,9 +127,13 @@ function hiddenBy(ctx: Context, table: Table, whole: Reference | undefined, dept
 const hiddenPeople = (ctx: Context, table: Table, people = ctx.people.people.table): string =>
   `May everybody watch a row of ${tableText(table)}, whosever it is? Not all people of ${tableText(people)} show to everybody what is theirs.`;
 
-/** Accounts that everybody may see. Their status says whether they may come in, not who sees them. */
+/** Accounts that everybody may see. Their status says whether they may come in, policies who reads their addresses: neither who sees what they write. */
 const accountsOf = (people: Table): Visibility =>
-  audienceOf({ ...people, columns: people.columns.filter(({ name }) => !/^(?:status|state)$/i.test(name)) });
+  audienceOf({
+    ...people,
+    restricted: false,
+    columns: people.columns.filter(({ name }) => !/^(?:status|state)$/i.test(name)),
+  });
 
 /**
  * A private answer to a public post is not for those who watch the post: what only some may see notifies as before, and a source of its
@@ -152,7 +156,7 @@ export function shownToAll(ctx: Context, source: SourceDraft): SourceDraft[] {
     };
     return source.recipient === null ? [shown] : [notifying, shown];
   }
-  const id = `${tableText(table)}.${audience.column.name}`;
+  const id = `${tableText(table)}.${audience.says}`;
   const questions = [...source.questions, id];
   const answer = ctx.ask({
     id,

@@ -23,7 +23,8 @@ function liveParts(column: Column): string | null {
 export type Visibility =
   | { readonly kind: 'all' }
   | { readonly kind: 'some'; readonly sql: string; readonly reason: string }
-  | { readonly kind: 'unknown'; readonly column: Column };
+  /** What says so, but not in words that could be read: a column, or the table's policies. */
+  | { readonly kind: 'unknown'; readonly says: string };
 
 /** Which rows everybody may see, as far as columns of the table say: those that count, and are meant for all. */
 export function visibilityOf(table: Table): Visibility {
@@ -36,13 +37,14 @@ export function visibilityOf(table: Table): Visibility {
 
 /** Which rows are meant for all, whether they still count or not. */
 export function audienceOf(table: Table): Visibility {
+  if (table.restricted) return { kind: 'unknown', says: 'row-level security' };
   const parts: string[] = [];
   for (const column of table.columns) {
     const name = sqlName(column.name);
     const plain = column.name.replaceAll('_', '').toLowerCase();
     if (/^(?:visibility|privacy(?:level|setting)?|audience|accesslevel|visible(?:to|for)|scope)$/.test(plain)) {
       const open = openValue(table, column);
-      if (open === null) return { kind: 'unknown', column };
+      if (open === null) return { kind: 'unknown', says: column.name };
       parts.push(`${name} = ${open}`);
     } else if (
       column.category === 'B' &&
@@ -55,7 +57,7 @@ export function audienceOf(table: Table): Visibility {
       parts.push(`${name} <= now()`);
     } else if (/^(?:status|state)$/.test(plain)) {
       const shown = shownValue(table, column);
-      if (shown === null) return { kind: 'unknown', column };
+      if (shown === null) return { kind: 'unknown', says: column.name };
       if (shown !== 'every') parts.push(`${name} = ${shown}`);
     }
   }

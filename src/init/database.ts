@@ -37,6 +37,8 @@ export interface Table extends TableName {
   /** Unique over all rows, the primary key first. */
   readonly uniques: readonly (readonly string[])[];
   readonly foreignKeys: readonly ForeignKey[];
+  /** Row-level security does not let everybody see every row. */
+  readonly restricted: boolean;
   /** Definitions of check constraints. */
   readonly checks: readonly string[];
 }

@@ -18,6 +18,7 @@ interface Row {
   rows: number;
   comment: string | null;
   owned: boolean;
+  restricted: boolean;
   columns: Column[];
   keys: { columns: string[]; primary: boolean }[];
   foreign_keys: ForeignKey[];
@@ -30,6 +31,11 @@ export async function lookAt(client: pg.ClientBase): Promise<Database> {
     select n.nspname as schema, c.relname as name, greatest(c.reltuples, 0)::float8 as rows,
            obj_description(c.oid, 'pg_class')                         as comment,
            pg_has_role(current_user, c.relowner, 'MEMBER')            as owned,
+           c.relrowsecurity and (
+             not exists (select from pg_catalog.pg_policy p
+                          where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*') and pg_get_expr(p.polqual, c.oid) = 'true')
+             or exists (select from pg_catalog.pg_policy p where p.polrelid = c.oid and not p.polpermissive and p.polcmd in ('r', '*'))
+           )                                                          as restricted,
            coalesce((
              select json_agg(json_build_object(
                       'name', a.attname,
@@ -86,6 +92,7 @@ export async function lookAt(client: pg.ClientBase): Promise<Database> {
       rows: row.rows,
       comment: row.comment,
       owned: row.owned,
+      restricted: row.restricted,
       columns: row.columns.map((column) => ({ ...column, virtual: column.virtual || UNNAMEABLE.test(column.name) })),
       primaryKey: keys.find((key) => key.primary)?.columns ?? null,
       uniques: keys.map((key) => key.columns),

@@ -102,7 +102,7 @@ export function stemOf(name: string): string[] | null {
 }
 
 /** Names of what a row of the same table comes under or answers to. */
-export function isParent(words: readonly string[]): boolean {
+function isParent(words: readonly string[]): boolean {
   return /^(?:parent|(?:in )?reply(?:ing)? to|reply parent|parent reply|replied to|quote|quote of|(?:repost|reblog|retweet|renote|boost)(?: of)?|(?:reposted|retweeted|reblogged) from)$/.test(
     words.join(' '),
   );

@@ -25,7 +25,7 @@ export const MENTION = wordSet('mention usertag');
 export const REQUEST = wordSet('request invitation invite');
 export const APPLICATION = wordSet('application applicant candidacy');
 export const JOB = wordSet('job position vacancy opening listing offer role opportunity');
-export const PERSON = wordSet('user account member person profile author actor people customer player');
+const PERSON = wordSet('user account member person profile author actor people customer player');
 
 /** Tables that the social words don't make social: settings, statistics, catalogues, money. */
 export const NOISE = wordSet(

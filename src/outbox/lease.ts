@@ -157,7 +157,10 @@ export class Lease {
     return row;
   }
 
-  /** Renews every 3 s until the abort; `asked`: a replay waits for somebody to do it. Resolves when the lease is lost, with the reason; then nothing may be written. */
+  /**
+   * Renews every 3 s until the abort; tells each time whether the relay is paused, and whether a replay was `asked` for and waits. Resolves
+   * when the lease is lost, with the reason; then nothing may be written.
+   */
   async keep(signal: AbortSignal, onRenewed: (paused: boolean, asked: boolean) => void): Promise<'lost' | 'stopped'> {
     while (!signal.aborted) {
       await pause(Math.min(renewEveryMs, Math.max(0, this.#trustedUntil - this.#now())), signal);

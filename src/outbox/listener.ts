@@ -171,7 +171,7 @@ class Connection {
       }
       throw explainConnectionError(error, this.#url);
     }
-    const other = await connect(this.#url, { applicationName: 'belfry probe' });
+    const other = await connect(this.#url, { applicationName: 'belfry probe', queryTimeoutMs: connectDeadlineMs });
     try {
       await other.query('begin');
       await this.probe();

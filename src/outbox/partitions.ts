@@ -2,20 +2,19 @@
  * Days of the outbox: made a week ahead, dropped once they are old and read.
  *
  * What must hold:
- * - No writer waits longer than 200 ms: every lock here has a lock_timeout of 75 ms, of which a drop needs two, and is retried; what still can't be
- *   had is left for the next time.
+ * - No writer waits longer than 200 ms for a lock that is taken here: the lock_timeout is 75 ms, and a drop takes two locks. It is retried a few
+ *   times; what can't be locked even then is left for the next run.
  * - What needs the owner's rights is done by functions that run with them (migrations/0010_operate.sql, 0018_heads_and_days.sql).
  * - A partition is made with LIKE and ATTACH (SHARE UPDATE EXCLUSIVE on the parent); PARTITION OF would take ACCESS EXCLUSIVE.
  *   Without its own identity: since Postgres 17 a table that has one can't be attached.
- * - A partition is dropped only when every row in it was read (S of the stored cursor, replays under way) and nobody can add one: checked
- *   under the lock that the drop needs anyway.
- * - Attaching looks through the default partition while nobody can write. Where that holds much, a constraint on it says beforehand that
- *   nothing of the day is in it, verified while everybody writes. As long as it stands nothing of that day can be written, and whoever put it
- *   up may die: so it is for days that begin in three
- *   days at the earliest (the nearer ones stay in the default partition), the next one who makes days begins by taking down what stands, and doctor
- *   says what stands.
- * - A day whose rows are in the default partition already can't be attached beside them. A few are moved, in the same
- *   transaction and with their xid, so that the cursor reads each once; many stay where they are, and are deleted there.
+ * - A partition is dropped only when every row in it was read (by the relay's cursor and by replays under way) and nobody can add one:
+ *   checked under the lock that the drop needs anyway.
+ * - Attaching a day scans the default partition while nobody can write. Where that is large, a CHECK constraint that excludes the day is put
+ *   on it first and validated while everybody writes: it saves the scan. While the constraint stands nothing of that day can be written, and
+ *   the process that made it may die. So it is used only for days that begin in three days or later (nearer ones stay in the default
+ *   partition), every run first drops constraints that were left, and doctor names them.
+ * - A day that has rows in the default partition can't be attached beside them. A few rows are moved in the same transaction, with their
+ *   xid, so that the cursor still reads each once; many stay where they are, and are deleted there once they are old.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';

@@ -4,7 +4,7 @@
  *
  * What must hold:
  * - One statement reads the page and resolves it, so rows, resolution and snapshot belong together.
- * - No transaction is open around it: it would hold an old snapshot, and old rows in the way of vacuum.
+ * - No transaction is open around it: its old snapshot would keep vacuum from removing rows.
  * - A page has at most `limit` events and `rowLimit` rows, so memory, and the transaction that stores it, are bounded whatever the backlog
  *   and however many people each event is for. Rows that are too many never travel: the page ends after the last event that came whole, and
  *   those that follow are asked for as few events, until there is room again.
@@ -55,7 +55,7 @@ export interface ReaderOptions {
   readonly rowLimit?: number;
 }
 
-/** Most rows of a page, where nothing else is said. */
+/** Most rows of a page, unless `rowLimit` says otherwise. */
 export const pageRows = 20_000;
 
 export class OutboxReader<Row extends PageColumns> {
@@ -69,7 +69,7 @@ export class OutboxReader<Row extends PageColumns> {
   readonly #smallLimit: number;
   readonly #rowLimit: number;
   #lastCount = 0;
-  /** So often is the limit halved, for events of many rows. */
+  /** How many times the limit is halved, because events had many rows. */
   #halvings = 0;
 
   constructor(options: ReaderOptions) {
@@ -86,7 +86,7 @@ export class OutboxReader<Row extends PageColumns> {
    * Throws what pg throws; the cursor is the caller's, so the same call may simply be made again.
    */
   async read(cursor: Cursor): Promise<Page<Row> | null> {
-    // One connection for all of it: the other one may be in the middle of something by now.
+    // The same connection for all statements of this read: the other one may be busy by then.
     const client = this.#isSmall(cursor) ? this.#smallClient : this.#client;
     for (let at = cursor; ;) {
       const page = await this.#readPage(client, at);
@@ -133,7 +133,7 @@ export class OutboxReader<Row extends PageColumns> {
   }
 }
 
-/** Without the rows of the last event, of which there may be more; all of them where it is the only one. */
+/** The rows without those of the last event, which may be incomplete; all rows where it is the only event. */
 export function withoutLast<Row extends Pick<PageColumns, 'id'>>(rows: readonly Row[]): readonly Row[] {
   const last = rows.at(-1)?.id;
   const end = rows.findIndex(({ id }) => id === last);

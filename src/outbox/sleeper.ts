@@ -6,7 +6,7 @@
  *   snapshot, no xid, and no lock but K, so it keeps nothing from being vacuumed, and no day of the outbox from being made or dropped.
  * - The server ends it when nothing came from here for `idleLimit`: a stopped process or a dead host frees K.
  * - No statement waits longer than its deadline: a socket that went silent is thrown away.
- * - A connection that died is replaced in the background, endlessly, with full jitter; meanwhile `alive` is false.
+ * - A connection that died is replaced in the background, as often as it takes, with full jitter; meanwhile `alive` is false.
  */
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
@@ -27,7 +27,7 @@ const reconnectCapMs = 10_000;
 
 const tryLockSql = `begin isolation level read committed read only; select pg_try_advisory_xact_lock(${doorbellKey}) as granted; savepoint look`;
 
-/** Rolled back to where nothing but K was held: the transaction goes on for as long as the relay sleeps, and with it the locks on the tables would. */
+/** Rolled back to where it held nothing but K: the transaction lasts as long as the relay sleeps, and so would its locks on the tables. */
 const lookSql = (unread: string): string => `${unread}; rollback to look`;
 
 /** What came of trying K. */

@@ -1,9 +1,8 @@
 /**
  * Group facts of a batch, loaded while the batch before it is still being stored.
  *
- * In a backlog the writer would otherwise wait for facts and the facts for the writer. What must hold: the facts are at
- * most one batch old when they are loaded, everything that is written from then on is noted, and what they say of
- * anything that was written is asked again when the batch's turn comes. Whoever writes beside the batches calls `forget`.
+ * In a backlog the writer would otherwise wait for facts and the facts for the writer. What must hold: whatever is written after the facts
+ * were asked for is noted, and asked for again when the batch's turn comes. Whoever writes outside the batches calls `forget`.
  */
 
 import type pg from 'pg';
@@ -40,10 +39,10 @@ export interface FactsAhead {
 }
 
 export class Ahead {
-  /** Of the batch that was loaded last. The one before it has its turn, and nothing is written until then. */
+  /** Belongs to the facts that were loaded last: the batch before them is still to be stored, and is noted here. */
   private waiting: Written | null = null;
 
-  /** Begins to load; a failure is thrown by `settle`. Null where it can't be done: what two people have between them is not found by key. */
+  /** Begins to load; `settle` throws what fails. Null for questions about all that is between two people: such answers have no key to note. */
   load(client: pg.ClientBase, plans: WriterPlans, questions: GroupQuestions): FactsAhead | null {
     if (questions.between.length > 0) return null;
     const written = new Written();
@@ -76,7 +75,7 @@ export class Ahead {
 /** The questions whose answers may have changed; null when there are none. */
 function askAgain(questions: GroupQuestions, loaded: LoadedGroups, written: Written): GroupQuestions | null {
   const rows = new Set(written.rows);
-  // An event whose notification was written: the notification comes with the event.
+  // An event is loaded together with its notification: where that was written, the event is asked for again.
   for (const { source, key, notificationId } of loaded.shares)
     if (written.ids.has(notificationId)) rows.add(counterKey(source, key));
   const again: GroupQuestions = {
@@ -90,7 +89,7 @@ function askAgain(questions: GroupQuestions, loaded: LoadedGroups, written: Writ
   return lists.every((list) => list.length === 0) ? null : again;
 }
 
-/** What was loaded, without what was asked again, and the new answers. */
+/** The answers that still hold, and the new ones for what was asked again. */
 function merged(old: LoadedGroups, now: LoadedGroups, again: GroupQuestions, written: Written): LoadedGroups {
   const asked = new Set(again.rows.map(({ source, key }) => counterKey(source, key)));
   const held = new Set(again.mayBeHeld.map(({ source, key }) => counterKey(source, key)));

@@ -1,8 +1,8 @@
 /**
  * One batch: plan, load facts, decide, store, publish.
  *
- * What is stored is one transaction (inbox/store.ts) that also moves the cursor; what is published afterwards is only a
- * hint that the gateways repair. The rules read no clock and no database; here is where both are.
+ * A batch is stored in one transaction (inbox/store.ts), which also moves the cursor. What is published afterwards is a hint: gateways
+ * fetch what they missed. The rules know neither clock nor database; both are here.
  */
 
 import type pg from 'pg';
@@ -40,16 +40,16 @@ import type { WideStep } from './wide.js';
 import { flush } from './windows.js';
 import type { FlushOutcome, FlushParts } from './windows.js';
 
-/** How often a batch is decided anew because somebody archived what it changes; more means something else is wrong. */
+/** How often a batch is decided anew because somebody archived meanwhile what it changes; beyond that something else is wrong. */
 const maxStaleRetries = 20;
 
 export interface BatchConnections {
-  /** Over the application's tables. */
+  /** Reads the application's tables. */
   readonly reader: pg.ClientBase;
-  /** Over Belfry's own tables; session writerSession. */
+  /** Reads and writes Belfry's own tables; session writerSession. */
   readonly writer: pg.ClientBase;
   readonly plans: WriterPlans;
-  /** Like `writer`, for reading while that one stores. */
+  /** Reads Belfry's own tables while `writer` stores; the same session. */
   readonly ahead: pg.ClientBase;
   readonly aheadPlans: WriterPlans;
 }
@@ -72,13 +72,13 @@ export interface Preparation {
   readonly events: readonly PageEvent[];
   readonly plan: Plan;
   readonly privacy: Promise<PrivacyFacts>;
-  /** Null: to be loaded when its turn comes. */
+  /** Null: loaded when the batch's turn comes. */
   readonly groups: FactsAhead | null;
-  /** Of a replay: that a person has it already is no news, and not kept. */
+  /** By a replay: a verdict that somebody has an event already says nothing new, and is not kept. */
   readonly replayed?: true;
-  /** Of a replay: rows of wide events as they are now (`counterKey`), their mapped columns as JSON. */
+  /** By a replay: the rows of wide events as they are now, by `counterKey`; their mapped columns as JSON. */
   readonly rows?: ReadonlyMap<string, string>;
-  /** To be written in the transaction that stores. */
+  /** Written in the transaction that stores the batch. */
   readonly also?: (client: pg.ClientBase) => Promise<void>;
 }
 
@@ -95,7 +95,7 @@ export class BatchProcessor {
     private readonly config: Config,
     private readonly privacy: PrivacyLoader,
     private readonly broker: Broker,
-    /** Null for who only judges, and tells nobody. */
+    /** Null where batches are only judged, and nothing is stored or told. */
     private readonly log: Pick<Logger, 'error'> | null,
   ) {
     this.rules = new Map(Object.entries(config.aggregation));
@@ -106,9 +106,9 @@ export class BatchProcessor {
   }
 
   /**
-   * Plans a batch and begins to ask about its people. Privacy is then judged by facts that are as old as the storing of
-   * one batch at most; a block that is set in between comes as an event of its own and withdraws. `ahead`: the batch before
-   * it is still being stored, so its groups are asked for as well.
+   * Plans a batch and begins to load facts about its people. They are older than the batch by the storing of one batch at most; a block
+   * that is set in between is an event of its own, which withdraws. `ahead`: the batch before this one is still being stored, so there is
+   * time to load the groups too.
    */
   prepare(connections: BatchConnections, events: readonly PageEvent[], ahead = false): Preparation {
     const plan = planPage(events, {
@@ -118,7 +118,7 @@ export class BatchProcessor {
       mutesBothWays: this.config.mutes?.direction === 'both',
     });
     const privacy = this.privacy.load(connections.reader, this.questionsOf(plan));
-    // Awaited by `process`; a failure in between is not unhandled.
+    // `process` awaits it and throws what it throws; until then a failure must not count as unhandled.
     privacy.catch(() => undefined);
     const groups =
       ahead && !this.wide.concerns(plan)
@@ -127,14 +127,14 @@ export class BatchProcessor {
     return { events, plan, privacy, groups };
   }
 
-  /** Something beside the batches was written: facts that were loaded ahead no longer hold. */
+  /** Something was written outside the batches: facts that were loaded ahead no longer hold. */
   forget(): void {
     this.ahead.forget();
   }
 
   /**
-   * Stores what these events come to and publishes it. Throws what storeBatch throws, and BatchTooLarge; then nothing was written. `sent` is
-   * called in the turn in which the statement that stores was sent: what it sends over the same connection runs right after that one.
+   * Stores what these events come to, and publishes it. Throws what storeBatch throws, and BatchTooLarge; then nothing was written. `sent`
+   * is called as soon as the storing statement is sent: what it sends over the same connection runs right after that statement.
    */
   async process(
     connections: BatchConnections,
@@ -158,7 +158,7 @@ export class BatchProcessor {
     return { ...outcome, wide: wide.length };
   }
 
-  /** A step of a wide event, for these recipients alone; `also` is written in its transaction. Throws likewise. */
+  /** The same for one step of a wide event and these recipients; `also` is written in its transaction. Throws what `process` throws. */
   async processWide(
     connections: BatchConnections,
     term: string,
@@ -173,7 +173,7 @@ export class BatchProcessor {
     return await this.store(connections, term, { events: [], plan, privacy, groups: null }, null, recipients, also);
   }
 
-  /** `recipients`: of the one step of a wide event. `also`: to be written in the same transaction. */
+  /** `recipients`: those of the one step of a wide event. `also`: written in the same transaction. */
   private async store(
     connections: BatchConnections,
     term: string,
@@ -245,7 +245,7 @@ export class BatchProcessor {
     return this.decide(plan, privacy, groups, told, null).batch;
   }
 
-  /** Pushes notifications whose window is due, of `limit` windows; null when none has ended. Privacy is asked again. */
+  /** Pushes the notifications of at most `limit` windows that are due, after asking the rules again; null when none is due. */
   async flushDue(connections: BatchConnections, term: string, limit: number): Promise<FlushOutcome | null> {
     const nothing = planPage([], { sources: this.sources, groups: () => false });
     const parts: FlushParts = {
@@ -308,7 +308,7 @@ export class BatchProcessor {
       if (!draft.push && draft.dueAtMs !== null && (dueAtMs === null || draft.dueAtMs < dueAtMs))
         dueAtMs = draft.dueAtMs;
     }
-    // On this process's clock, since timers run on it.
+    // From the database's clock to this process's, by which timers run.
     if (dueAtMs !== null && groups !== null) dueAtMs += Date.now() - groups.nowMs;
     return { deliveries, withdrawn: batch.removed.length, verdicts: batch.verdicts, dueAtMs, storedAtMs, publications };
   }
@@ -327,12 +327,12 @@ export class BatchProcessor {
     );
   }
 
-  /** About every event and recipient, and whether new mutes are in force. */
+  /** What must be known of people: for every event and recipient, and whether new mutes are in force. */
   questionsOf(plan: Plan): Question[] {
     return privacyQuestionsOf(plan, mutedThreads(plan, this.threadKinds));
   }
 
-  /** SQL of the config fails on a row. */
+  /** The config's SQL fails on a row: of that, nothing is shown. */
   private spoiled(message: string, what: Spoiled, error: unknown): void {
     this.log?.error({ ...what, error: messageOf(error) }, message);
   }
@@ -342,7 +342,7 @@ export class BatchProcessor {
   }
 }
 
-/** In one transaction with what else is to be written; without that the statement is one itself. */
+/** Stores in one transaction with `also`; without `also` the storing statement is a transaction by itself. */
 async function together<T>(
   client: pg.ClientBase,
   also: ((client: pg.ClientBase) => Promise<void>) | null,

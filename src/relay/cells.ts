@@ -17,7 +17,9 @@ export function withCells<Row>(
   return { ...row, new: cells(row.new), old: cells(row.old) };
 }
 
-/** Columns `new` and `old` (JSON texts) of a select from `row`, which has those and `source`. Without a config nobody knows which columns hold ids. */
+/**
+ * Selects the columns `new` and `old` (JSON texts) of `row`, which also has `source`. Without a config nobody knows which columns hold ids.
+ */
 export function cellsSql(config: Config | null, row: string): string {
   const ids = quoteLiteral(JSON.stringify(config === null ? {} : idColumnsOf(config)));
   const side = (name: string): string => `(

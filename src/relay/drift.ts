@@ -6,7 +6,7 @@
  *   is repaired like lost events (lost.ts).
  * - What may not be repaired (a column that is gone, a function that was changed, no rights) is an alarm: told once in the log, and
  *   in a metric for as long as it lasts.
- * - When a table that the relay reads has changed its columns, the term ends: the next one asks for them anew.
+ * - When a table that the relay reads has changed its columns, or hides rows from it, the term ends: the next one asks anew.
  */
 
 import type pg from 'pg';
@@ -20,7 +20,9 @@ import type { RelayMetrics } from '../metrics.js';
 import { connect } from '../postgres.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { mappingProblems } from '../schema/mapping.js';
+import { hiddenRows } from '../schema/row-security.js';
 import type { Told } from './misfits.js';
+import { onOwnConnection } from './own-connection.js';
 
 /** How long one attempt waits for a table that is locked. */
 const lockBoundMs = 20_000;
@@ -54,7 +56,8 @@ export class Drift {
     const { fingerprint } = await loadColumnTypes(facts, config);
     const changed = this.fingerprint !== null && this.fingerprint !== fingerprint;
     this.fingerprint = fingerprint;
-    if (changed) throw new TablesChanged();
+    // What row-level security hides since is told by the term that then can't begin.
+    if (changed || (await hiddenRows(facts, config)).length > 0) throw new TablesChanged();
     const health = (await verifyCapture(facts, config)).filter(({ state }) => state !== 'ok');
     this.tell(health, await this.mapping());
     await this.remember(health);
@@ -70,10 +73,14 @@ export class Drift {
 
   /** What it asks of columns is known from the fingerprint; the SQL of the config is looked at more often only while something is wrong. */
   private async mapping(): Promise<readonly string[]> {
-    const { config, facts } = this.options;
+    const { config } = this.options;
     if (this.problems.length > 0 || performance.now() >= this.mappingDueAt) {
-      this.problems = await mappingProblems(facts, config);
-      this.mappingDueAt = performance.now() + mappingEveryMs;
+      try {
+        this.problems = await onOwnConnection(config, (client) => mappingProblems(client, config));
+        this.mappingDueAt = performance.now() + mappingEveryMs;
+      } catch {
+        // What was found last holds until a look succeeds, which the next check tries.
+      }
     }
     return this.problems;
   }

@@ -23,7 +23,7 @@ export interface OutboxFilter {
   readonly until?: Date;
 }
 
-/** The condition on `belfry.outbox o`; for a user it lets through what only a path or query can tell (`concernsUser`). */
+/** The condition on `belfry.outbox o`; where only a path or a query tells whom an event is for, a filter by user lets it through (page.ts and browse.ts look closer). */
 export function conditionOf(config: Config, types: ColumnTypes, filter: OutboxFilter): string {
   const parts = ['true'];
   if (filter.source !== undefined) parts.push(`o.source = ${quoteLiteral(filter.source)}`);

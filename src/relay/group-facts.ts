@@ -9,23 +9,23 @@ import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../rules/grou
 import { groupId, memberKey } from '../rules/group.js';
 
 export interface GroupQuestions {
-  /** Groups that events may join, with the actor that would. */
+  /** Groups that events may join, each with the actor of the event. */
   readonly wanted: readonly {
     readonly userId: string;
     readonly type: string;
     readonly groupKey: string;
     readonly actorId: string | null;
   }[];
-  /** Rows of sources whose events may stand there already, or are taken back. */
+  /** Rows of sources whose events may be stored already, or are taken back. */
   readonly rows: readonly { readonly source: string; readonly key: string }[];
-  /** Likewise, but for these recipients alone: a wide event has too many others. */
+  /** The same for these recipients alone: a wide event has too many others. */
   readonly shares?: readonly { readonly source: string; readonly key: string; readonly userId: string }[];
-  /** Of these rows, those that may be held: every change and removal, but no creation. */
+  /** Those of the rows that may be held: of every change and removal, but of no creation. */
   readonly mayBeHeld: readonly { readonly source: string; readonly key: string }[];
   /** Everything that came from an actor to a recipient. */
   readonly between: readonly { readonly userId: string; readonly actorId: string }[];
   readonly counters: readonly { readonly source: string; readonly objectId: string }[];
-  /** Of a batch that can be done in parts: where more events of people than this stand behind it, nothing is loaded. */
+  /** For a batch that can be halved: where more stored events than this would be taken back, nothing is loaded. */
   readonly mostShares?: number;
 }
 
@@ -86,7 +86,7 @@ const groupColumns = `json_build_array(n.id::text, n.seq, n.user_id, n.type, n.g
       n.subject_id, n.actors, n.actor_count, n.event_count, n.state, n.withdrawn, n.shown, n.message, n.data::text,
       ${ms('n.first_at')}, ${ms('n.last_at')}, ${ms('n.pushed_at')}, ${ms('n.due_at')})`;
 
-/** More would be taken back than a transaction should hold; fewer events have to be tried (segments.ts halves what an event is to blame for). */
+/** More would be taken back than a transaction should hold: the batch must be halved (segments.ts). */
 export class BatchTooLarge extends Error {
   constructor() {
     super('too much is to be taken back at once');
@@ -102,7 +102,7 @@ export class BatchTooLarge extends Error {
  */
 function factsQuery(questions: GroupQuestions): { name: string; text: string; values: string[] } {
   const { shares: exact = [], mayBeHeld, between, counters, mostShares } = questions;
-  // In the order of the indexes: neighbours are found in the page that is at hand.
+  // In the order of the indexes, so that neighbours are found in the same page of an index.
   const wanted = [...questions.wanted].sort(
     (a, b) => compareText(a.userId, b.userId) || compareText(a.groupKey, b.groupKey),
   );
@@ -201,7 +201,7 @@ select ${ms('clock_timestamp()')} as now_ms,
   return { name: `belfry_group_facts_${parts}`, text, values };
 }
 
-// A row of window_end may be void: its window has ended early, and perhaps another one has begun since.
+// A row of window_end may be outdated: its window ended early, and perhaps another one has begun since.
 const dueSql = `
 with ended as materialized (
   select w.due_at, w.notification_id from belfry.window_end w where w.due_at <= clock_timestamp() order by w.due_at fetch first ($1) rows with ties
@@ -256,7 +256,7 @@ export async function loadDueGroups(client: pg.ClientBase, limit: number): Promi
   };
 }
 
-/** Notifications of these people about these objects, whatever is behind them: what a muted thread takes away. */
+/** All notifications of these people about these objects, of any type: what a muted thread takes away. */
 export async function loadThreadGroups(
   client: pg.ClientBase,
   threads: readonly { readonly userId: string; readonly kind: string; readonly id: string }[],

@@ -4,9 +4,9 @@
  *     read ─page─▶ process ─▶ flush windows that are due ─▶ read …
  *       └─empty─▶ wait at the doorbell, at most until the next window is due
  *
- * What must hold: the cursor only moves in the transaction that stores the batch; events are processed in the order of
- * the read; one page is read ahead, nothing more than that. In a backlog it is read beside the batch before it; else it is asked for together
- * with the storing of that, and read right after it where the writer's connection may read it (resolve.ts, resolvesByKey).
+ * What must hold: the cursor only moves in the transaction that stores the batch; events are processed in the order in which they were
+ * read; at most one page is read ahead. In a backlog that page is read while the batch before it is still worked on. Otherwise it is read
+ * right behind the statement that stores the batch, on the same connection, where that one may read it (resolve.ts, resolvesByKey).
  */
 
 import type pg from 'pg';
@@ -45,13 +45,13 @@ const pausedMs = 250;
 /** Most events of a page: what a batch holds in memory, and one transaction. Fewer where they have many recipients (outbox/reader.ts). */
 const pageSize = 2_000;
 
-/** While recipients of a wide event are fetched the outbox is looked at this often. */
+/** How often the outbox is looked at while recipients of a wide event are being fetched. */
 const fetchingPollMs = 5;
 
 /** Windows flushed in one transaction. */
 const flushLimit = 1_000;
 
-/** In a backlog a due window may wait this long, since a further event of its group is likely to push it for nothing. */
+/** In a backlog a due window may wait this long: a further event of its group, which pushes it anyway, is probably near. */
 const flushPatienceMs = 2_000;
 
 export interface Term {
@@ -69,7 +69,7 @@ interface Parts {
   readonly connections: BatchConnections;
   /** Reads and resolves a page. */
   readonly statement: (pageSelect: string) => string;
-  /** Whether that looks at the application's tables by unique keys alone. */
+  /** Whether `statement` reads the application's tables by unique keys alone. */
   readonly byKey: boolean;
   /** Names of the mapped sources. */
   readonly sources: ReadonlySet<string>;
@@ -104,7 +104,7 @@ export interface LeadingOptions {
   /** Work between batches that must not run beside one (repair of lost events, new counters). */
   readonly chores: (leading: Leading) => Promise<void>;
   readonly traces: Pick<BatchTraces, 'add'>;
-  /** Somebody rang, and there was nothing to read: it may be for another reason (a replay, a capture that failed). */
+  /** Somebody rang, but there is nothing to read: the reason may be another one (a replay, a capture that failed). */
   readonly rungForNothing?: () => void;
 }
 
@@ -129,7 +129,7 @@ export class Leading {
     const { processor, connections, deadKeys, fanOut, statement } = parts;
     const pages = new OutboxReader<ResolvedRow>({
       ...{ client: options.reader, statement, limit: pageSize },
-      // Whose session knows no joins but those by an index.
+      // The writer's session joins by index alone, which suits only such a statement.
       ...(parts.byKey ? { smallClient: options.writer } : {}),
     });
     this.reading = new Reading(pages, (rows, ahead) =>
@@ -186,9 +186,9 @@ export class Leading {
     while (!this.stopping && this.term.trusted()) {
       await this.options.chores(this);
       if (this.term.paused()) {
-        // What was prepared for it would be judged by people as they were before the pause.
+        // A page that was prepared before the pause would be judged by facts of that time.
         this.reading.forgetAhead();
-        // Not at the doorbell: a sleeper that reads nothing would make every writer ring.
+        // Not asleep at the doorbell: it would make every writer ring for a relay that reads nothing.
         await new Promise((resolve) => setTimeout(resolve, pausedMs));
         continue;
       }
@@ -201,7 +201,7 @@ export class Leading {
         if (turn !== undefined) await turn.take();
         else if (!this.parts.fanOut.pending) prepared = await this.waitForPage();
       }
-      // Paused while it waited: what was read is left unread, since only storing moves the cursor.
+      // Paused while it waited. The page stays unread, since only storing moves the cursor.
       if (this.term.paused()) continue;
       const backlog = prepared !== null && prepared.page.count >= prepared.page.limit;
       if (prepared !== null) {
@@ -226,12 +226,12 @@ export class Leading {
     this.options.broker.publish(publications);
   }
 
-  /** Drops what was read ahead, unprocessed: what it was read with has changed. The cursor did not move. */
+  /** Drops what was read ahead, since something that it was read with has changed. It is read again: the cursor did not move. */
   forgetAhead(): void {
     this.reading.forgetAhead();
   }
 
-  /** Another number whenever anything but a replay changed what people have: what was read before that may hold no longer. */
+  /** Changes whenever anything but a replay changes what people have; what was read at another number may be outdated. */
   get moved(): number {
     return this.changes;
   }
@@ -257,12 +257,12 @@ export class Leading {
     }
   }
 
-  /** Likewise in one go, prepared by somebody else (replays). Throws BatchTooLarge. */
+  /** Processes what a replay has prepared, in one go; the cursor stays where it is. Throws BatchTooLarge. */
   async injectPrepared(preparation: Preparation): Promise<BatchOutcome> {
     const { processor, connections, deadKeys } = this.parts;
     const outcome = await withRetries(() => processor.process(connections, this.term.term, preparation, null));
     this.stored(outcome);
-    // Of a retry, which takes a dead letter away.
+    // A retry takes a dead letter away with it.
     if (preparation.also !== undefined) deadKeys?.changed();
     return outcome;
   }
@@ -274,7 +274,7 @@ export class Leading {
 
   /**
    * Runs the work between two batches, once there is nothing to read: whatever changes inboxes must not run beside a batch. Rejects with
-   * what the work throws, which also ends the term unless an event is to blame, and with `lease_lost` when the term ends first.
+   * what the work throws (unless an event is to blame, that ends the term too), and with `lease_lost` when the term ends first.
    */
   async whenIdle<T>(work: () => Promise<T>): Promise<T> {
     if (this.ended) throw new BelfryError('lease_lost', 'The term is over.', { retry: true });
@@ -295,8 +295,8 @@ export class Leading {
   }
 
   /**
-   * Events that stand in the outbox, resolved as they would be now; nothing is stored. Of these as many, from the first on, as have no more
-   * rows than a page; at least one.
+   * Resolves events of the outbox as they would be now, and stores nothing. Gives those from the first on that together have no more rows
+   * than a page, but at least one.
    */
   async resolve(pageSelect: string): Promise<PageEvent[]> {
     const { rows } = await this.options.facts.query<ResolvedRow>(
@@ -308,7 +308,7 @@ export class Leading {
   private async read(): Promise<PreparedPage | null> {
     try {
       const prepared = await this.reading.next(this.cursor);
-      // A delta that ended with its page: to the look before a sleep it would be unread for ever.
+      // The delta ended with its page. The cursor leaves it, else the look before a sleep would take it for unread for ever.
       if (prepared === null) this.cursor = endOfDelta(this.cursor);
       return prepared;
     } catch (error) {
@@ -348,7 +348,7 @@ export class Leading {
     await readCarefully(work, pageSize);
   }
 
-  /** A step of a wide event. One that an event is to blame for ends its job, as a dead letter; everything else goes on. */
+  /** Takes a step of a wide event. Where the event is to blame for a failure its job ends as a dead letter, and everything else goes on. */
   private async stepWide(): Promise<void> {
     const { fanOut, connections } = this.parts;
     if (!fanOut.pending || this.stopping || !this.term.trusted()) return;

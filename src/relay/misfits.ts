@@ -5,17 +5,13 @@
  * What must hold: the same problems are told once, however many terms begin and fail meanwhile.
  */
 
-import type pg from 'pg';
 import { readCatalog } from '../capture/catalog.js';
 import { capturedTables } from '../capture/install.js';
 import { configProblems } from '../capture/problems.js';
 import type { Config } from '../config.js';
-import { connect } from '../postgres.js';
-import { letGo } from '../sending.js';
+import { BelfryError } from '../errors.js';
 import { blame } from './failures.js';
-
-/** A table may be locked, a server silent: the look is then left for the next time. */
-const bound = { lockMs: 2_000, answerMs: 10_000 } as const;
+import { onOwnConnection } from './own-connection.js';
 
 /** What was told last by those who look; lives longer than a term. */
 export class Told {
@@ -37,21 +33,16 @@ export class Told {
 
 /** The problems that `belfry migrate` would tell, where an error that ended a term may come of them; empty when it is another's fault. */
 export async function misfits(error: unknown, config: Config): Promise<string[]> {
+  // It says all there is to say: rows that decide who may hear what are hidden.
+  if (error instanceof BelfryError && error.code === 'database_denied') return [error.message];
   const why = blame(error);
   if (why !== 'schema' && why !== 'event') return [];
-  let client: pg.Client | null = null;
   try {
-    // Those of the term may be in the middle of something.
-    client = await connect(config.database.listenUrl, {
-      applicationName: 'belfry check',
-      session: { lock_timeout: String(bound.lockMs) },
-      queryTimeoutMs: bound.answerMs,
-    });
-    return await configProblems(client, config, await readCatalog(client, capturedTables(config)));
+    return await onOwnConnection(config, async (client) =>
+      configProblems(client, config, await readCatalog(client, capturedTables(config))),
+    );
   } catch {
     // What ended the term is told without them.
     return [];
-  } finally {
-    if (client !== null) await letGo(client);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What a leader does with a page: its parts in order (segments.ts), what waits for a dead letter, what is set aside, and what is
- * told of it afterwards.
+ * What a leader does with a page: stores its parts in order (segments.ts), lets events wait for a dead letter of their row, sets aside
+ * those that can't be processed, and tells metrics and log.
  *
  * What must hold: every part moves the cursor in the transaction that stores it; a part that loses against others (deadlock, lock
  * timeout) is tried again, and nothing else is.
@@ -23,7 +23,7 @@ import type { PageEvent, ResolvedRow } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
 
-/** What loses against others (deadlock, lock timeout) is tried this often before the term is given up. */
+/** How often a part that loses against others (deadlock, lock timeout) is tried before the term is given up. */
 const contentionRetries = 5;
 
 export interface PageWorkOptions {
@@ -33,11 +33,11 @@ export interface PageWorkOptions {
   readonly connections: BatchConnections;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
-  /** All of the page is about to be stored by the statement that was sent in this turn. */
+  /** The statement that stores the whole page was sent just now. */
   readonly sent: (page: Page<ResolvedRow>) => void;
-  /** It was not. */
+  /** That statement failed: the page is not stored as a whole. */
   readonly failed: () => void;
-  /** A part is stored: windows may be due, jobs of wide events may have been opened. */
+  /** A part is stored: new windows may be due, and jobs for wide events may have been opened. */
   readonly stored: (outcome: BatchOutcome) => void;
   /** A table was truncated: jobs of wide events may be gone. */
   readonly truncated: () => void;
@@ -46,7 +46,7 @@ export interface PageWorkOptions {
 export class PageWork {
   constructor(private readonly work: PageWorkOptions) {}
 
-  /** `ahead`: what follows is read meanwhile. Throws only what no event is to blame for. */
+  /** `ahead`: the next page may be read meanwhile. Throws only what no event is to blame for. */
   async process({ page, preparation, readAtMs }: PreparedPage, ahead = true): Promise<void> {
     const { events } = preparation;
     const started = performance.now();
@@ -71,7 +71,7 @@ export class PageWork {
     });
   }
 
-  /** Sets an event aside with what was said of it; `cursor` null leaves the cursor where it is. */
+  /** Sets an event aside as a dead letter with its error; moves the cursor unless it is null. */
   async bury(eventId: string, error: unknown, cursor: Cursor | null): Promise<void> {
     const { options, term, deadKeys } = this.work;
     const { facts, writer, log, metrics } = options;
@@ -141,7 +141,7 @@ export class PageWork {
   }
 }
 
-/** Again, where it lost against others. */
+/** Does the work again where it lost against others (deadlock, lock timeout). */
 export async function withRetries<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -1,6 +1,6 @@
 /**
  * What a page of events asks for, before any fact is known: rows to take back, events to deliver, counters to move,
- * channel events to log. Pure; the rules then decide over facts (batch.ts).
+ * channel events to log. Pure; facts are loaded for it afterwards, and the rules decide over them (decide.ts).
  */
 
 import type { Source } from '../config.js';

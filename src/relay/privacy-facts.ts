@@ -18,6 +18,7 @@ import { cast, fitting, holdingRows, personColumn } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { loadOwners } from '../schema/owners.js';
 import type { Owners } from '../schema/owners.js';
+import { assertNothingHidden } from '../schema/row-security.js';
 import { bindVisible } from '../schema/visible.js';
 
 /** A delivery that is asked about, with the source it comes from. */
@@ -39,12 +40,18 @@ interface FactsRow {
   readonly owner_blocks: readonly (readonly [string, string, string, string])[] | null;
 }
 
+/** What follows a `select` and gives one of FactsRow, over parameters by these names ($1 …), each an array of text. */
+type FactSql = (...parameters: string[]) => string;
+
+/** Facts that the config has no table or condition for are not there. */
+type FactsSql = Readonly<Partial<Record<keyof FactsRow, FactSql>>>;
+
 /** The part of the facts that is the same for every batch: SQL made from the config. */
 export class PrivacyLoader {
   private constructor(
     private readonly config: Config,
     private readonly types: ColumnTypes,
-    private readonly sql: string,
+    private readonly sql: FactsSql,
     private readonly followSql: string | null,
     private readonly visible: ReadonlySet<string>,
     /** Sources whose objects may belong to somebody else than the recipient. */
@@ -53,9 +60,13 @@ export class PrivacyLoader {
     readonly readable: Readable,
   ) {}
 
-  /** Asks the database for the types of `:user` and `:object_id` in every `visible`; throws what Postgres says of bad SQL. */
+  /**
+   * Asks the database for the types of `:user` and `:object_id` in every `visible`. Throws what Postgres says of bad SQL, and `database_denied`
+   * where facts are hidden.
+   */
   static async create(client: pg.ClientBase, config: Config, types: ColumnTypes): Promise<PrivacyLoader> {
-    const hidden: string[] = [];
+    await assertNothingHidden(client, config);
+    const hidden: FactSql[] = [];
     const visible = new Set<string>();
     for (const source of config.sources) {
       if (source.visible === null || source.object === null) continue;
@@ -83,7 +94,10 @@ export class PrivacyLoader {
     return this.config.people !== null && this.config.people.locale !== null;
   }
 
-  /** Facts for these questions and names of these people besides. One statement, two where somebody hears only of whom they follow. */
+  /**
+   * Facts for these questions and names of these people besides. One statement, two where somebody hears only of whom they follow, none where
+   * there is nothing to ask.
+   */
   async load(
     client: pg.ClientBase,
     questions: readonly Question[],
@@ -150,20 +164,16 @@ export class PrivacyLoader {
       return [a, b];
     };
     const threadList = [...threads.values()].filter(([user, , id]) => threadUser(user) && threadId(id));
-    const result = await client.query<FactsRow>({
-      name: 'belfry_privacy_facts',
-      text: this.sql,
-      values: [
-        [...people].filter(person),
-        ...among(block),
-        ...among(mute),
-        ...columnsOf(threadList, 3),
-        ...columnsOf([...wanted.values()], 2),
-        ...columnsOf([...seen.values()], 3),
-        ...columnsOf([...owned.values()], 4),
-      ].map(textArray),
+    const statement = statementOf(this.sql, {
+      people: [[...people].filter(person)],
+      blocks: among(block),
+      mutes: among(mute),
+      thread_mutes: columnsOf(threadList, 3),
+      preferences: columnsOf([...wanted.values()], 2),
+      hidden: columnsOf([...seen.values()], 3),
+      owner_blocks: columnsOf([...owned.values()], 4),
     });
-    const row = result.rows[0];
+    const row = statement === null ? undefined : (await client.query<FactsRow>(statement)).rows[0];
     const facts = this.facts(row);
     const following = (row?.preferences ?? []).some(([, , setting]) => setting === 'following');
     return following && this.followSql !== null
@@ -202,57 +212,80 @@ function columnsOf(rows: readonly (readonly string[])[], count: number): string[
   return Array.from({ length: count }, (_, i) => rows.map((row) => row[i] ?? ''));
 }
 
-function factsSql(config: Config, types: ColumnTypes, hidden: readonly string[], owner: string | null): string {
-  const { people, blocks, mutes, threadMutes } = config;
-  const type = (table: string, column: string): string => types(table, column) ?? 'text';
-  const nothing = 'null::json';
-  const peopleSql =
-    people === null
-      ? `${nothing} where $1::text[] is null or true`
-      : `json_agg(json_build_array(p.${quoteIdent(people.id)}::text, ${people.active === null ? 'true' : `coalesce((${people.active}\n), false)`},
-           ${people.enabled === null ? 'true' : `coalesce(p.${quoteIdent(people.enabled)}, true)`},
-           ${people.name === null ? 'null' : `p.${quoteIdent(people.name)}::text`}, ${people.locale === null ? 'null' : `p.${quoteIdent(people.locale)}::text`}))
-         from ${quoteTable(people.table)} p where p.${quoteIdent(people.id)} = any($1::${type(people.table, people.id)}[])`;
-  const blocksSql =
-    blocks === null
-      ? `${nothing} where ($2::text[], $3::text[]) is null or true`
-      : relationSql(blocks, '$2', '$3', types);
-  const mutesSql =
-    mutes === null
-      ? `${nothing} where ($4::text[], $5::text[]) is null or true`
-      : relationSql(mutes, '$4', '$5', types);
-  const threadSql =
-    threadMutes === null
-      ? `${nothing} where ($6::text[], $7::text[], $8::text[]) is null or true`
-      : mutedThreadsSql(threadMutes, types);
-  const hiddenAll =
-    hidden.length === 0
-      ? `${nothing} where ($11::text[], $12::text[], $13::text[]) is null or true`
-      : `json_agg(json_build_array(x.s, x.u, x.o)) from (${hidden.join('\nunion all\n')}) x`;
-  const ownerBlocks =
-    owner === null
-      ? `${nothing} where ($14::text[], $15::text[], $16::text[], $17::text[]) is null or true`
-      : `json_agg(json_build_array(x.r, x.a, x.k, x.o)) from (${owner}) x`;
-  return `select (select ${peopleSql}) as people,
-  (select ${blocksSql}) as blocks,
-  (select ${mutesSql}) as mutes,
-  (select ${threadSql}) as thread_mutes,
-  (select json_agg(json_build_array(t.user_id, t.type, t.setting)) from unnest($9::text[], $10::text[]) w(u, t)
-     join belfry.preference t on t.user_id = w.u and t.type = w.t) as preferences,
-  (select ${hiddenAll}) as hidden,
-  (select ${ownerBlocks}) as owner_blocks`;
+/**
+ * The statement for these questions, with only the parts that have any: setting up the others would cost a small batch
+ * more than its answers. Null where nothing is asked.
+ */
+function statementOf(
+  sql: FactsSql,
+  questions: Readonly<Record<keyof FactsRow, readonly (readonly string[])[]>>,
+): { name: string; text: string; values: string[] } | null {
+  const values: string[] = [];
+  const asked: string[] = [];
+  const parts: string[] = [];
+  for (const fact of Object.keys(questions) as (keyof FactsRow)[]) {
+    const lists = questions[fact];
+    const select = sql[fact];
+    if (select === undefined || (lists[0] ?? []).length === 0) continue;
+    const parameters = lists.map((list) => `$${String(values.push(textArray(list)))}`);
+    asked.push(fact);
+    parts.push(`(select ${select(...parameters)}) as ${fact}`);
+  }
+  if (parts.length === 0) return null;
+  // Postgres cuts longer names than 63 bytes, so of each word the first letters.
+  const name = asked.map((fact) => fact.slice(0, 2)).join('_');
+  return { name: `belfry_privacy_${name}`, text: `select ${parts.join(',\n  ')}`, values };
 }
 
-function mutedThreadsSql(threadMutes: NonNullable<Config['threadMutes']>, types: ColumnTypes): string {
+function factsSql(config: Config, types: ColumnTypes, hidden: readonly FactSql[], owner: FactSql | null): FactsSql {
+  const { people, blocks, mutes, threadMutes } = config;
+  return {
+    ...(people === null ? {} : { people: (ids: string) => peopleSql(people, ids, types) }),
+    ...(blocks === null ? {} : { blocks: (a: string, b: string) => relationSql(blocks, a, b, types) }),
+    ...(mutes === null ? {} : { mutes: (a: string, b: string) => relationSql(mutes, a, b, types) }),
+    ...(threadMutes === null
+      ? {}
+      : { thread_mutes: (a: string, b: string, c: string) => mutedThreadsSql(threadMutes, [a, b, c], types) }),
+    preferences: (users, ofTypes) => `json_agg(json_build_array(t.user_id, t.type, t.setting))
+    from unnest(${users}::text[], ${ofTypes}::text[]) w(u, t) join belfry.preference t on t.user_id = w.u and t.type = w.t`,
+    ...(hidden.length === 0
+      ? {}
+      : {
+          hidden: (...lists: string[]) =>
+            `json_agg(json_build_array(x.s, x.u, x.o)) from (${hidden.map((one) => one(...lists)).join('\nunion all\n')}) x`,
+        }),
+    ...(owner === null
+      ? {}
+      : {
+          owner_blocks: (...lists: string[]) =>
+            `json_agg(json_build_array(x.r, x.a, x.k, x.o)) from (${owner(...lists)}) x`,
+        }),
+  };
+}
+
+function peopleSql(people: NonNullable<Config['people']>, ids: string, types: ColumnTypes): string {
+  const { table, id, active, enabled, name, locale } = people;
+  const column = (of: string): string => `p.${quoteIdent(of)}`;
+  return `json_agg(json_build_array(${column(id)}::text, ${active === null ? 'true' : `coalesce((${active}\n), false)`},
+           ${enabled === null ? 'true' : `coalesce(${column(enabled)}, true)`},
+           ${name === null ? 'null' : `${column(name)}::text`}, ${locale === null ? 'null' : `${column(locale)}::text`}))
+         from ${quoteTable(table)} p where ${column(id)} = any(${ids}::${types(table, id) ?? 'text'}[])`;
+}
+
+function mutedThreadsSql(
+  threadMutes: NonNullable<Config['threadMutes']>,
+  [users, kinds, ids]: readonly [string, string, string],
+  types: ColumnTypes,
+): string {
   const { table, kind, id } = threadMutes;
   const user = personColumn(table, threadMutes.user, types);
   const ofKind = types(table, kind) === null ? `w.b = ${quoteLiteral(kind)}` : `t.${quoteIdent(kind)}::text = w.b`;
   return `json_agg(json_build_array(w.a, w.b, w.c))
-         from unnest($6::text[], $7::text[], $8::text[], $6::text[]::${user.type}[], $8::text[]::${types(table, id) ?? 'text'}[]) w(a, b, c, x, z)
+         from unnest(${users}::text[], ${kinds}::text[], ${ids}::text[], ${users}::text[]::${user.type}[], ${ids}::text[]::${types(table, id) ?? 'text'}[]) w(a, b, c, x, z)
          join ${holdingRows(threadMutes)} t on ${user.sql} = w.x and t.${quoteIdent(id)} = w.z and ${ofKind}`;
 }
 
-/** Pairs (a, b) of which a does not hear of b: `$a` and `$b` are asked about, pair by pair, and given back as they came. */
+/** Pairs (a, b) of which a does not hear of b: asked about pair by pair, and given back as they came. */
 function relationSql(relation: RelationConfig, a: string, b: string, types: ColumnTypes): string {
   const { table, from, to } = relation;
   const rows = holdingRows(relation);
@@ -267,9 +300,10 @@ function relationSql(relation: RelationConfig, a: string, b: string, types: Colu
 }
 
 /** The pairs of one source that its `visible` gives no row for. */
-async function hiddenSql(client: pg.ClientBase, source: Source, visible: string): Promise<string> {
+async function hiddenSql(client: pg.ClientBase, source: Source, visible: string): Promise<FactSql> {
   const bound = (await bindVisible(client, visible))('belfry_w.u', 'belfry_w.o');
-  return `select belfry_w.s, belfry_w.u, belfry_w.o from unnest($11::text[], $12::text[], $13::text[]) belfry_w(s, u, o)
+  return (sources, users, objects) =>
+    `select belfry_w.s, belfry_w.u, belfry_w.o from unnest(${sources}::text[], ${users}::text[], ${objects}::text[]) belfry_w(s, u, o)
     where belfry_w.s = ${quoteLiteral(source.name)} and not exists (${bound}
     )`;
 }
@@ -278,7 +312,7 @@ async function hiddenSql(client: pg.ClientBase, source: Source, visible: string)
  * Of these recipients, actors and objects, those with a block between the object's owner and one of both. Only asked where
  * the owner is somebody else than the recipient.
  */
-function ownersSql(config: Config, types: ColumnTypes, owners: Owners): string | null {
+function ownersSql(config: Config, types: ColumnTypes, owners: Owners): FactSql | null {
   const { blocks } = config;
   if (blocks === null || owners.kinds.length === 0) return null;
   const table = holdingRows(blocks);
@@ -286,10 +320,9 @@ function ownersSql(config: Config, types: ColumnTypes, owners: Owners): string |
   const [from, to] = [personColumn(blocks.table, blocks.from, types), personColumn(blocks.table, blocks.to, types)];
   const between = (one: string, other: string): string =>
     `exists (select from ${table} t where ${from.sql} = ${cast(one, from.type, null)} and ${to.sql} = ${cast(other, to.type, null)})`;
-  return owners.kinds
-    .map((kind) => {
-      const { from, where, owner } = owners.of(kind, 'w.o');
-      return `select w.r, w.a, w.k, w.o from unnest($14::text[], $15::text[], $16::text[], $17::text[]) w(r, a, k, o)
+  const ofKind = (kind: string, [recipients, actors, kinds, objects]: readonly string[]): string => {
+    const { from, where, owner } = owners.of(kind, 'w.o');
+    return `select w.r, w.a, w.k, w.o from unnest(${recipients}::text[], ${actors}::text[], ${kinds}::text[], ${objects}::text[]) w(r, a, k, o)
         cross join lateral (select ${owner}::text as id from ${from} where ${where}) belfry_owner
         where w.k = ${quoteLiteral(kind)} and belfry_owner.id is not null
           and (${[
@@ -298,8 +331,8 @@ function ownersSql(config: Config, types: ColumnTypes, owners: Owners): string |
             between('belfry_owner.id', 'w.a'),
             ...(both ? [between('w.a', 'belfry_owner.id')] : []),
           ].join(' or ')})`;
-    })
-    .join('\nunion all\n');
+  };
+  return (...lists) => owners.kinds.map((kind) => ofKind(kind, lists)).join('\nunion all\n');
 }
 
 /** Who follows whom, from the source of type `follow` whose actor and recipient are columns; null where there is none. */

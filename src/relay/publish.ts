@@ -24,13 +24,13 @@ export interface StoredOutcome {
   readonly broker: Pick<Broker, 'mayHaveSessions' | 'mayHaveSubscribers'>;
 }
 
-/** What the pushes of a batch do to the numbers of a person's badge. Their positions follow each other. */
+/** What the pushes of a batch to one person mean for the badge. Their positions follow each other without a gap. */
 interface BadgeChange {
   readonly from: number;
   readonly through: number;
   /** Something was taken away. */
   readonly falls: boolean;
-  /** Nothing but new notifications. */
+  /** All of them are new notifications. */
   readonly onlyNew: boolean;
 }
 
@@ -87,7 +87,7 @@ export function publicationsOf(outcome: StoredOutcome): Publication[] {
     if (source.counter === null || source.object === null) continue;
     const counter = counterName(source.name, objectId);
     for (const channel of channels) {
-      // A new comment has told the count already.
+      // The event of a new comment carries the count already.
       if (told.has(`${channel}\0${counter}`) || !broker.mayHaveSubscribers(channel)) continue;
       const data = { [`${source.object.kind}_id`]: objectId, [source.counter.field]: count };
       publications.push({ to: 'counter', channel, event: source.counter.event, data, actorId, counter });

@@ -7,7 +7,7 @@ import type { GroupQuestions } from './group-facts.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
 import type { Question } from './privacy-facts.js';
 
-/** What `threadMutes.kind` may mean: itself, or where it is a column, the kinds of all objects. */
+/** The kinds of thread that can be muted: `threadMutes.kind` itself or, where that is a column, the kinds of all objects. */
 export function threadKindsOf(config: Config): readonly string[] {
   if (config.threadMutes === null) return [];
   const kinds = [config.threadMutes.kind, ...config.sources.map(({ object }) => object?.kind)];
@@ -20,12 +20,12 @@ export interface Thread {
   readonly id: string;
 }
 
-/** Threads that were muted, of every kind that they may be of; one that is none of ours finds nothing. */
+/** The threads that were muted, once per kind that they may have; of a wrong kind nothing is found. */
 export function mutedThreads(plan: Plan, threadKinds: readonly string[]): Thread[] {
   return plan.threadsMuted.flatMap(([userId, id]) => threadKinds.map((kind) => ({ userId, kind, id })));
 }
 
-/** About every event and recipient, and whether new mutes are in force. */
+/** A question for every event and recipient, and one for each new mute: whether it is in force. */
 export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Question[] {
   const about = (recipientId: string, more: Partial<Question['delivery']>): Question => ({
     source: '',
@@ -38,7 +38,7 @@ export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Ques
   ];
 }
 
-/** About each actor that a notification shows. */
+/** A question for each actor that a notification shows. */
 export function questionsOfGroup(group: GroupFact, sources: Config['sources']): Question[] {
   const { userId: recipientId, type, objectKind, objectId, actors } = group;
   const alike = sources.filter((source) => source.type === type && (source.object?.kind ?? null) === objectKind);
@@ -54,15 +54,15 @@ export function deliversOf(plan: Plan): DeliverStep[] {
   return plan.steps.filter((step) => step.kind === 'deliver');
 }
 
-/** What plans are made for: a batch of few events may have many recipients. */
+/** The size by which Postgres plans are chosen: a batch of few events may have many recipients. */
 export function sizeOf(events: number, plan: Plan): number {
   return deliversOf(plan).reduce((more, { recipients }) => more + Math.max(0, recipients.length - 1), events);
 }
 
-/** What a transaction may take back: as many as a page has rows. */
+/** How much a transaction may take back: as many events of people as a page has rows. */
 export const mostShares = pageRows;
 
-/** Questions of a batch of several events, which is halved where they find too much. */
+/** Questions of a batch. One of several events is halved where they find too much. */
 export function pageQuestionsOf(plan: Plan, events: number): GroupQuestions {
   return { ...groupQuestionsOf(plan, null), ...(events > 1 ? { mostShares } : {}) };
 }
@@ -82,12 +82,12 @@ export function groupQuestionsOf(plan: Plan, recipients: readonly string[] | nul
     shares: plan.steps.flatMap((step) => (recipients ?? aloneIn(step) ?? []).map((userId) => ({ ...step, userId }))),
     mayBeHeld: plan.steps.filter((step) => step.kind === 'retract' || step.ifHeld),
     between: [...plan.blocked, ...plan.muted].map(([userId, actorId]) => ({ userId, actorId })),
-    // Only those whose value a channel event carries; all others are moved by what they move.
+    // Only counters whose value a channel event carries; storing adds to all others without knowing them.
     counters: plan.notes.map(({ source, side }) => ({ source: source.name, objectId: side.objectId ?? '' })),
   };
 }
 
-/** Whom alone a step of a row that others have too is about; null for all of them. */
+/** The people whom a step is about, of all who have its row; null for all of them. */
 function aloneIn(step: Step): readonly string[] | null {
   if (step.kind === 'retract') return step.onlyUser === undefined ? null : [step.onlyUser];
   return step.alone ? step.recipients : null;

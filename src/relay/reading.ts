@@ -1,9 +1,8 @@
 /**
- * Where a leader's pages come from: read when their turn comes, or ahead while the page before them is stored.
+ * Where a leader's pages come from: read when their turn comes, or ahead, while the page before is stored.
  *
- * What must hold: at most one page is read ahead, and only used where the page before it has ended; what is prepared is judged by facts of
- * the time at which it was read, so what was read ahead is dropped when those have changed. Nothing is lost by that: only storing moves the
- * cursor.
+ * What must hold: at most one page is read ahead, and it is used only if it begins where the stored cursor stands. It is judged by facts of
+ * the time at which it was read, so it is dropped when those have changed. Nothing is lost by that: only storing moves the cursor.
  */
 
 import { nowMs } from '../clock.js';
@@ -19,10 +18,10 @@ export interface PreparedPage {
   readonly readAtMs: number;
 }
 
-/** Live traffic counts as going on for so long after the last event. */
+/** How long after its last event live traffic counts as going on. */
 const busyMs = 1_000;
 
-/** What was read behind the storing of a batch, and waited longer than this for something else than that, is read again. */
+/** A page that was read behind a batch, and had to wait longer than this since, is read again. */
 const mostAgeMs = 1_000;
 
 export class Reading {
@@ -44,14 +43,14 @@ export class Reading {
   }
 
   /**
-   * The next page after this cursor; null when nothing is unread, or was when it was read ahead: what came since is found by the look
-   * that precedes a sleep. Throws what Postgres says of the page.
+   * The next page after this cursor. Null when nothing is unread, or nothing was when it was read ahead: what came since then is found by
+   * the look that precedes a sleep. Throws what Postgres says of the page.
    */
   async next(cursor: Cursor): Promise<PreparedPage | null> {
     const { ahead } = this;
     this.ahead = null;
     const prepared = await (ahead?.cursor === cursor ? ahead.page : this.page(this.pages, cursor));
-    // Something else was done meanwhile: who is gone by now is not known to what was asked before.
+    // Other work came between: the facts of then do not know who is gone by now.
     const stale = prepared !== null && ahead?.beside === false && nowMs() - prepared.readAtMs > mostAgeMs;
     return stale ? await this.page(this.pages, cursor) : prepared;
   }
@@ -65,13 +64,13 @@ export class Reading {
   }
 
   /**
-   * Begins to read what follows this cursor, for the next `next`, unless that is being done already. `beside`: while what comes before it is
-   * still to be stored, not after.
+   * Begins to read the page after this cursor, for the coming call of `next`, unless that has begun already. `beside`: at the same time as
+   * the batch before it is worked on, and not right behind its storing.
    */
   readAhead(cursor: Cursor, beside: boolean): void {
     if (this.ahead?.cursor === cursor) return;
     const page = this.page(this.pages, cursor, beside);
-    // Looked at by `next`; a failure in between is not unhandled.
+    // `next` awaits it; until then a failure must not count as unhandled.
     page.catch(() => undefined);
     this.ahead = { cursor, beside, page };
   }

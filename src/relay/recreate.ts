@@ -40,7 +40,7 @@ export async function recreateMissed(
 ): Promise<number | null> {
   const time = await timeOf(facts, source, types);
   if (time === null || mappedColumns(source).some((column) => types(source.table, column) === null)) return null;
-  const sql = missedSql(source, time);
+  const sql = missedSql(source, time, types);
   for (let total = 0; ;) {
     const { rowCount } = await facts.query(sql, [window.from, window.to]);
     total += rowCount ?? 0;
@@ -62,13 +62,19 @@ async function timeOf(facts: pg.ClientBase, { table, time }: Source, types: Colu
  * Known is a row by its own event of creation or by a change that gave it this key: a change alone does not tell that somebody was
  * notified. What was created before Belfry looked (installed_at) is nobody's loss, however near it is.
  */
-function missedSql(source: Source, time: string): string {
+function missedSql(source: Source, time: string, types: ColumnTypes): string {
   const name = quoteLiteral(source.name);
   const key = (value: (column: string) => string): string => `array[${source.key.map(value).join(', ')}]::text[]`;
   const keyOf = (side: string): string => key((column) => `${side} ->> ${quoteLiteral(column)}`);
   // As the relay writes it (resolve.ts).
   const keyText = `json_build_array(${source.key.map((_, i) => `m.key[${String(i + 1)}]`).join(', ')})::text`;
   const since = `(select w.since from since w)`;
+  // A trigger writes times as in UTC where they are part of an id (capture/desired.ts).
+  const captured = (column: string): string => {
+    const value = `t.${quoteIdent(column)}`;
+    if (types(source.table, column) !== 'timestamp with time zone') return value;
+    return `case when isfinite(${value}) then to_jsonb((to_jsonb(${value} at time zone 'UTC') #>> '{}') || '+00:00') else to_jsonb(${value}) end`;
+  };
   // In the words of the outbox a number may be written otherwise than in the table (1.50 as 1.5): compared as the outbox has it.
   return `
 with since as materialized (
@@ -77,7 +83,7 @@ with since as materialized (
     from (select min(c.installed_at) as at from belfry.capture_trigger c where c.source = ${name}) i
 ), missed as materialized (
   select x.at, x.new, ${keyOf('x.new')} as key
-    from (select ${time} as at, ${object(mappedColumns(source).map((each) => [each, `t.${quoteIdent(each)}`]))} as new
+    from (select ${time} as at, ${object(mappedColumns(source).map((each) => [each, captured(each)]))} as new
             from ${quoteTable(source.table)} t
            where ${time} between ${since} and $2::timestamptz + interval '${String(slackS)} seconds'${
              source.when === null
@@ -134,7 +140,7 @@ function plain(name: string): string {
 }
 
 /** A column's value as timestamptz; null where it is no time. Numbers are seconds since 1970, or from 10^11 on milliseconds. */
-export function timeSql(value: string, type: string, { zone }: TimeColumn): string {
+function timeSql(value: string, type: string, { zone }: TimeColumn): string {
   if (type === 'timestamp with time zone') return value;
   if (type === 'timestamp without time zone' || type === 'date')
     return `(${value}::timestamp at time zone ${quoteLiteral(zone)})`;

@@ -46,7 +46,7 @@ export interface RelayOptions {
   readonly observer?: RelayObserver;
 }
 
-/** How long what runs beside a leader may take to end with its term. */
+/** How long work beside a leader (replays, retention, repairs) may take to end with its term. */
 const othersMs = 8_000;
 
 /** Pause before a term that ended in an error is tried again: full jitter from the first to the last. */
@@ -149,7 +149,7 @@ export class Relay {
         if (leadership === null) break;
         await this.lead(this.connections, leadership);
         failures = 0;
-        // What they have prepared is for the columns of that term.
+        // Statements are prepared for the columns as they were in that term.
         await this.closeConnections();
       } catch (error) {
         if (signal.aborted) break;
@@ -193,7 +193,7 @@ export class Relay {
         })
         .then(async (why) => {
           this.leading?.stop();
-          // A statement on a socket that went silent would wait for ever; what it would write is fenced anyway.
+          // A statement on a socket that went silent would wait for ever, and what it would write is fenced.
           if (why === 'lost') {
             log.warn({ term: leadership.term }, 'the lease is lost: this relay stands by');
             await this.closeConnections();
@@ -254,7 +254,7 @@ export class Relay {
       observer.leader?.(false, leadership.term);
       term.abort();
       await kept;
-      // They have connections of their own, and one that fell silent may keep them for ever: what they would write is fenced, or harms nobody.
+      // Each has connections of its own, of which one that fell silent could hold it for ever. What it would still write is fenced, or harmless.
       const over = new AbortController();
       const settled = [chores?.settled() ?? Promise.resolve(), traces?.stop() ?? Promise.resolve()];
       const ended = Promise.allSettled([replays.stop(), retention.stop(), ...settled]).then(() => over.abort());
@@ -281,7 +281,7 @@ export class Relay {
     ): Promise<pg.Client> => {
       const client = await connect(this.url, { applicationName, session, pipelined });
       opened.push(client);
-      // Behind one (wakeup: poll) the server's connection is not ours to end, and another one for each statement.
+      // Behind a pooler (wakeup: poll) each statement may run on another server connection, and none is ours to terminate.
       if (await adaptToPooler(client)) return pipelined ? inTurn(client) : client;
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
       if (rows[0] !== undefined) pids.push(rows[0].pid);

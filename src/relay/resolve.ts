@@ -18,7 +18,7 @@ import { wideRecipients } from './resolved.js';
 
 /**
  * Builds the statement around a page for these sources (the config's and the internal ones): `pageSelect` gives (id, xid, at, source, op, new, old).
- * `recipients` false: nobody is asked for them, for whom they are no matter, or where asking failed.
+ * `recipients` false: recipients are not looked for, where they do not matter or looking for them failed.
  */
 export function resolveSql(
   sources: readonly Source[],
@@ -42,8 +42,8 @@ order by r.id`;
 }
 
 /**
- * Whether the statement looks at the application's tables by unique keys alone, so that it may be planned as if there were no other way: with
- * SQL of the config, or a table without an index, another way may be the only good one.
+ * Whether the statement reads the application's tables by unique keys alone. Then it may run in a session that joins by index only; with
+ * SQL of the config, or a table without an index, that could be the worst plan.
  */
 export function resolvesByKey(sources: readonly Source[], types: ColumnTypes): boolean {
   const byKey = (hops: readonly PathHop[]): boolean => hops.every(({ table, match }) => types.isUnique(table, [match]));
@@ -58,7 +58,7 @@ function sourceBranch(source: Source, types: ColumnTypes, recipients: boolean): 
   const name = quoteLiteral(source.name);
   const joins: string[] = [];
   const actor = actorSql(source, types, joins);
-  // One more than fit tells that the event is wide.
+  // One more than a narrow event may have tells that it is wide.
   const recipient = recipients
     ? recipientSql(source, types, joins, `limit ${String(wideRecipients + 1)}`)
     : 'null::text';
@@ -76,7 +76,7 @@ from page p ${joins.join('\n     ')}
 where p.source = ${name} and p.op in ('created', 'removed', 'changed')`;
 }
 
-/** Where nothing keeps rows apart by their key, one that is gone may have left another behind. */
+/** Where the key is not unique in the table, a removed row may have left another one with the same key. */
 function standsSql(source: Source, types: ColumnTypes): string {
   const known = source.key.every((column) => types(source.table, column) !== null);
   if (!known || types.isUnique(source.table, source.key)) return 'false';
@@ -86,7 +86,7 @@ function standsSql(source: Source, types: ColumnTypes): string {
          and exists (select from ${quoteTable(source.table)} t where ${key} ${source.when === null ? '' : `and (${source.when}\n)`})`;
 }
 
-/** Of the SQL API. Its columns are named as those of a source are, since it is the first where there is none. */
+/** Events of the SQL API. Its columns have the names that a source's have, since without sources it is the first branch of the union. */
 function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const nulls = sideColumns
     .map((column) => `null::${column === 'channels' ? 'text[]' : 'text'} as a_${column}`)
@@ -132,7 +132,7 @@ function text(row: string, column: string): string {
   return `${row} ->> ${quoteLiteral(column)}`;
 }
 
-/** An id in a column. JSON keeps the blanks that fill up a char(n), which are none of its text. */
+/** An id in a column. JSON keeps the blanks that pad a char(n), which do not belong to its text. */
 function idText({ table }: Source, types: ColumnTypes, row: string, column: string): string {
   const value = text(row, column);
   return types(table, column) === 'bpchar' ? `rtrim(${value})` : value;
@@ -146,7 +146,7 @@ function columnActor(source: Source, types: ColumnTypes, row: string): string {
   return source.actor?.kind === 'column' ? personText(source, types, row, source.actor.column) : 'null::text';
 }
 
-/** Over a path only what is after is resolved; an actor whose path starts from the same value has not changed. */
+/** A path is resolved for the `after` side alone; an actor whose path starts from the same value has not changed. */
 function actorBefore(source: Source, types: ColumnTypes, actorAfter: string): string {
   if (source.actor?.kind !== 'path') return columnActor(source, types, 'p.old');
   const { from } = source.actor.hops[0];
@@ -206,7 +206,7 @@ function recipientSql(source: Source, types: ColumnTypes, joins: string[], limit
 
 type Plural = Extract<Recipient, { kind: 'list' | 'mentions' }>;
 
-/** Values of a list, and names in a text, beyond which nobody is looked for. */
+/** Beyond so many values of a list, or names in a text, nobody is looked for. */
 const maxListed = 10_000;
 const maxMentions = 100;
 
@@ -256,7 +256,7 @@ function routeSql(source: Source, types: ColumnTypes, row: string): string {
       return `json_build_array(${recipient.parameters.map((column) => text(row, column)).join(', ')})::text`;
     case 'list':
     case 'mentions':
-      // What the text says beside the names is no matter of who hears of it.
+      // Only the names in the text matter for who hears of it.
       return `case when ${row} is not null then array(${valuesSql(recipient, row, types(source.table, recipient.column))})::text end`;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What a leader does about retention: now and then, on a connection of its own, in pieces that nobody notices. And about the days of the
- * outbox, which may take long where there is much of it: reading waits for neither.
+ * What a leader deletes because it is old, and the days of the outbox that it makes and drops. Both go on beside reading, now and then, on
+ * a connection of their own, in pieces so small that nobody notices.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,13 +20,13 @@ export interface RetentionOptions {
 /** A round comes after a tenth of the shortest time that something is kept, and within these bounds. */
 const everyMs = { least: 2_000, most: 300_000 } as const;
 
-/** Days are made and dropped so often. */
+/** How often days of the outbox are made and dropped. */
 const daysEveryMs = 3_600_000;
 
-/** Between two pieces. */
+/** The rest between two pieces. */
 const pauseMs = 20;
 
-/** No piece waits longer for a row that somebody else has. */
+/** So no piece waits long for a row that somebody else has locked. */
 const session = { lock_timeout: '1000', statement_timeout: '10000', enable_seqscan: 'off' } as const;
 
 /** Likewise; a statement may look through all of the default partition. */

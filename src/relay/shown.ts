@@ -1,8 +1,8 @@
 /**
  * What may be shown of notifications that are pushed: names, who is gone, and what their recipients may still read.
  *
- * What must hold: asked after the batch is stored, so nothing here may fail for the sake of one row; of whom or what nobody can tell,
- * nothing is shown.
+ * What must hold: it is asked after the batch is stored, so one row on which the config's SQL fails must not make it fail for all: of that
+ * row nothing is shown.
  */
 
 import type pg from 'pg';
@@ -19,7 +19,7 @@ export interface Shown {
   readonly names: ReadonlyMap<string, string | null>;
   /** Actors who are deleted or suspended: nobody is shown them. */
   readonly gone: ReadonlySet<string>;
-  /** Of the recipients, where the config has them. */
+  /** Of the recipients, where the config names a column for it. */
   readonly locales: ReadonlyMap<string, string | null>;
   /** About notifications that were there before. */
   readonly mayRead: MayRead;
@@ -75,7 +75,7 @@ export async function loadShown(
       },
     );
   }
-  // What is new was asked about a moment ago.
+  // For new notifications the rules were asked a moment ago.
   const older = pushed.filter(({ draft }) => draft.id !== null).map(({ id }) => id);
   const mayRead = new Map<string, ReadonlySet<string> | null>();
   await inHalves(

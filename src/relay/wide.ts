@@ -1,10 +1,9 @@
 /**
  * Wide events, as jobs in the database (belfry.fanout_job).
  *
- * What must hold: a job is opened in the transaction that stores the batch of its event, and moves on in the transaction
- * that stores what its step made, so that a crash repeats nothing and leaves nothing out; both are fenced by the term,
- * since they commit with belfry.store_batch. What was delivered wide is taken back wide: by rows of one key, not all at once. Of a row
- * that was edited, nothing is taken from those to whom it goes as it is now.
+ * What must hold: a job is opened in the transaction that stores the batch of its event, and moves on in the transaction that stores what
+ * its step made. So a crash repeats nothing and leaves nothing out, and both are fenced by the term, since belfry.store_batch commits with
+ * them. What was delivered in steps is also taken back in steps. When a row was edited, those for whom it still is keep what they have.
  */
 
 import type pg from 'pg';
@@ -20,7 +19,7 @@ export interface Diverted {
 }
 
 export class WideEvents {
-  /** Whether any row has ever been wide: spares all others the question. */
+  /** Whether a row may have been wide ever; while none was, nobody needs to be asked. */
   private any = true;
 
   /** Whether `divert` may find any in this plan. */
@@ -28,7 +27,7 @@ export class WideEvents {
     return plan.steps.some((step) => isWide(step) || (this.any && mayBeWide(step)));
   }
 
-  /** Takes the steps that are too wide for a batch out of its plan. One statement, if that, and one where an owner may have been found. */
+  /** Takes the steps that are too wide for a batch out of its plan. One statement at most, and another where a held row may have got its owner. */
   async divert(client: pg.ClientBase, plan: Plan): Promise<Diverted> {
     const asked = this.any ? plan.steps.filter((step) => isWide(step) || mayBeWide(step)) : [];
     const known = asked.length === 0 ? new Set<string>() : await this.known(client, asked);
@@ -47,8 +46,8 @@ export class WideEvents {
   }
 
   /**
-   * Opens a job for each, with its row of `rows` or of the outbox; a retraction ends what was still being delivered, and what was held is so no longer. To be called in the
-   * transaction of the batch.
+   * Opens a job for each step, with its row of `rows` or of the outbox. A retraction ends the delivery that is still under way; a row that
+   * was held is held no longer. To be called in the transaction of the batch.
    */
   async open(
     client: pg.ClientBase,
@@ -87,7 +86,7 @@ export class WideEvents {
   }
 }
 
-/** Of these rows, those that a job tells or told (`counterKey`), and whether there is a job at all. */
+/** Those of these rows (`counterKey`) that have or had a job, and whether there is any job at all. */
 export async function wideKeys(
   client: pg.ClientBase,
   steps: readonly Step[],
@@ -103,7 +102,7 @@ export async function wideKeys(
   return { keys: new Set(rows.map(keyOf)), any: rows.length > 0 };
 }
 
-/** Of these rows, those that wait for their owner. */
+/** Those of these rows that wait for their owner. */
 async function heldOf(client: pg.ClientBase, steps: readonly Step[]): Promise<Set<string>> {
   const { rows } = await client.query<{ source: string; key: string }>(
     `select h.source, h.key from unnest($1::text[], $2::text[]) u(source, key)
@@ -117,7 +116,7 @@ function isWide(step: Step): boolean {
   return step.wide === true;
 }
 
-/** About a row that was there before, and about everybody who has it. */
+/** Whether the step is about a row that was there before, and about everybody who has it. */
 function mayBeWide(step: Step): boolean {
   return step.kind === 'retract' ? step.onlyUser === undefined : step.byUpdate || step.fresh;
 }

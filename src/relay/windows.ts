@@ -1,8 +1,8 @@
 /**
- * Windows that have ended: what waited in them is pushed, if its recipient may and wants to hear of it still.
+ * Windows that have ended: what waited in them is pushed, if its recipient still may and wants to hear of it.
  *
- * What must hold: a notification of which that can't be asked, since the SQL of the config fails on a row, keeps no other from its end: it waits
- * no longer, and is told nobody; an end is forgotten only with or after what waited for it.
+ * What must hold: where that can't be asked, since the SQL of the config fails on a row, this one notification waits no longer and is pushed
+ * to nobody; the others are not kept from their push. The end of a window is deleted only together with, or after, what waited for it.
  */
 
 import type { Publication } from '../broker/broker.js';
@@ -25,7 +25,7 @@ export interface FlushParts {
   load(questions: readonly Question[]): Promise<PrivacyFacts>;
   store(batch: Batch): Promise<StoredBatch>;
   publish(batch: Batch, stored: StoredBatch, privacy: PrivacyFacts): Promise<readonly Publication[]>;
-  /** Nobody can tell whether the recipient of this notification may hear of it. */
+  /** Whether the recipient may hear of this notification can't be asked. */
   silenced(notificationId: string, error: unknown): void;
 }
 
@@ -35,13 +35,13 @@ export interface FlushOutcome {
   readonly full: boolean;
 }
 
-/** Rules that say something of one actor, and nothing of the others behind a notification. */
+/** Rules that judge one actor, and say nothing of the others behind a notification. */
 const ofActor: ReadonlySet<string> = new Set(['blocked', 'muted', 'actor_gone', 'policy']);
 
-/** Whether an error says nothing of a single row. */
+/** Whether an error is no single row's fault. */
 const ofNoRow = (error: unknown): boolean => error instanceof StaleFacts || isPassing(error);
 
-/** Throws what `store` and `publish` throw, StaleFacts among it: then some may have been told, and the rest is to be loaded anew. */
+/** Throws what `store` and `publish` throw, StaleFacts included. Some may have been pushed by then; the rest must be loaded anew. */
 export async function flush(parts: FlushParts, due: DueGroups): Promise<Publication[]> {
   const publications: Publication[] = [];
   let together = false;
@@ -66,7 +66,7 @@ export async function flush(parts: FlushParts, due: DueGroups): Promise<Publicat
   return publications;
 }
 
-/** What becomes of these; without facts all of them fall silent. */
+/** What becomes of these notifications; where privacy is null nothing of them is pushed. */
 function draftsOf({ rules, sources }: FlushParts, facts: GroupFacts, privacy: PrivacyFacts | null): Draft[] {
   const aggregation = new Aggregation(rules, facts);
   for (const group of facts.groups) {
@@ -74,7 +74,7 @@ function draftsOf({ rules, sources }: FlushParts, facts: GroupFacts, privacy: Pr
       privacy === null
         ? []
         : questionsOfGroup(group, sources).map(({ source, delivery }) => suppressedBy(source, delivery, privacy));
-    // One of those it shows is enough, and so is somebody who does not fit into the sample.
+    // One shown actor whom the recipient wants to hear of is enough, and so is one beyond those shown.
     const others = group.actorCount > group.actors.length;
     const wanted = verdicts.some((rule) => rule === null || (others && ofActor.has(rule)));
     if (wanted) aggregation.flush(group.id);

@@ -4,6 +4,10 @@
  * A row that was deleted and inserted again has not changed; one that came and went never was. However a stream is cut
  * into pages the inbox ends up the same: what one page folds, two pages do and undo (tested as a property).
  *
+ * A trigger of the application that changes the very row for which it fires (AFTER … FOR EACH ROW: one that moderates what was written,
+ * say) writes its event before that of the statement that fired it: statement triggers come last. The lower id is then the later
+ * change, which is told by what the rows say: the higher one ends where the lower one begins.
+ *
  * Counters are not folded: every event counts, since natural keys need not be unique in the table.
  */
 
@@ -29,12 +33,17 @@ export type NetChange =
     };
 
 interface Run {
-  first: SourceEvent;
   last: SourceEvent;
   /** The row before the page, null when it was not there. */
   before: Side | null;
   /** The row now, null when it is gone. */
   after: Side | null;
+  /** It does not count, but is still there: an update made `when` false. */
+  hidden: boolean;
+  /** Where the last part of the run began, within which every event begins where the one before it ends. */
+  begun: Side | null;
+  /** The last part is all of it. */
+  whole: boolean;
 }
 
 /** Folds events of one page, given in order of id. The result keeps the order of the last event of each row. */
@@ -55,7 +64,7 @@ export function foldPage(events: readonly SourceEvent[]): NetChange[] {
     } else {
       const before = event.op === 'created' ? null : event.before;
       const after = event.op === 'removed' ? null : event.after;
-      step(runs, event, before, after);
+      step(runs, event, before, after, firedFirst);
     }
   }
   const changes: NetChange[] = [];
@@ -66,18 +75,45 @@ export function foldPage(events: readonly SourceEvent[]): NetChange[] {
   return changes;
 }
 
-function step(runs: Map<string, Run>, event: SourceEvent, before: Side | null, after: Side | null): void {
+/** `isLater`: whether what the run did came after this event all the same. */
+function step(
+  runs: Map<string, Run>,
+  event: SourceEvent,
+  before: Side | null,
+  after: Side | null,
+  isLater: typeof firedFirst = () => false,
+): void {
   const side = after ?? before;
   if (side === null) return;
   const id = `${event.source}\0${side.key}`;
   const run = runs.get(id);
-  if (run === undefined) {
-    runs.set(id, { first: event, last: event, before, after });
-    return;
-  }
+  const hidden = after === null && event.op === 'removed' && event.after !== null;
   // Put at the end again, so that the order is that of the last event.
   runs.delete(id);
-  runs.set(id, { first: run.first, last: event, before: run.before, after });
+  if (run === undefined) {
+    runs.set(id, { last: event, before, after, hidden, begun: before, whole: true });
+  } else if (isLater(run, event)) {
+    // Where it no longer counts, what was there is taken back: it may have been another row, if nothing keeps keys apart.
+    const was = run.after === null ? (before ?? run.before) : before;
+    runs.set(id, { ...run, last: event, before: run.whole ? was : run.before, begun: before });
+  } else {
+    const goesOn = before === null ? run.after === null : run.after !== null && follows(before, run.after);
+    const part = goesOn ? { begun: run.begun, whole: run.whole } : { begun: before, whole: false };
+    runs.set(id, { last: event, before: run.before, after, hidden, ...part });
+  }
+}
+
+/** Whether what the run did last was done by a trigger that the statement of this event fired. */
+function firedFirst({ begun, after, hidden }: Run, event: SourceEvent): boolean {
+  if (event.op === 'removed' || event.after === null || begun === null || !follows(begun, event.after)) return false;
+  if (event.op === 'changed') return after === null || event.before === null || !follows(event.before, after);
+  // An undelete comes after the delete, an insert of a row that is there does not.
+  return after !== null || (hidden && event.before === null);
+}
+
+/** Whether a change may begin with `before` where one ended with `after`. Over a path the actor of `before` is not always known. */
+function follows(before: Side, after: Side): boolean {
+  return sameSide(before.actorId === null ? { ...before, actorId: after.actorId } : before, after);
 }
 
 function net({ last, before, after }: Run): NetChange | null {

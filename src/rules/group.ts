@@ -156,7 +156,7 @@ export function groupIdOf(userId: string, { type, groupKey }: { type: string; gr
   return `${userId}\0${type}\0${groupKey}`;
 }
 
-/** A notification as a batch finds it. Field by field: a spread of so many is several times slower, and every notification of a batch goes through here. */
+/** A notification as a batch finds it. Field by field, since every notification of a batch comes through here, and a spread is several times slower. */
 export function draftOf(group: GroupFact): Draft {
   return {
     id: group.id,

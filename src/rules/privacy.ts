@@ -31,7 +31,7 @@ export interface PrivacyFacts {
   readonly preferences: ReadonlyMap<string, 'on' | 'off' | 'following'>;
   /** `directedKey(recipient, actor)` where the recipient follows the actor; only asked for preference `following`. */
   readonly follows: ReadonlySet<string>;
-  /** `directedKey(recipient, objectId)` per source that says so in the config: pairs that may NOT be seen. */
+  /** `hiddenKey(source, recipient, objectId)` where the source's `visible` says that the recipient may NOT see the object. */
   readonly hidden: ReadonlySet<string>;
   /** `ownerKey(recipient, actor or '', kind, id)` where a block stands between the object's owner and one of the two. */
   readonly ownerBlocks: ReadonlySet<string>;

@@ -26,7 +26,7 @@ export interface ColumnTypes {
  * SQL for the name of a type, given its oid, to cast to: of a domain what it is made of, since its checks would fail where nothing is
  * to be found; `bpchar` for char(n), since `character` alone cuts to one.
  */
-export function typeName(oid: string): string {
+function typeName(oid: string): string {
   return `(with recursive belfry_made (oid) as (select ${oid}::oid union all select y.typbasetype from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype = 'd')
      select format_type(m.oid, -1) from belfry_made m join pg_catalog.pg_type y on y.oid = m.oid where y.typtype <> 'd')`;
 }

@@ -108,3 +108,25 @@ describe('a thing that what it is in may hide', () => {
     expect(draft.channels).toMatchObject([{ read: { value: 'public' } }]);
   });
 });
+
+describe('row-level security', () => {
+  const social = `${things}
+    create table comments (id int primary key, post_id int references posts, user_id int references users, body text);
+    alter table posts enable row level security; alter table comments enable row level security;
+    create policy own on posts for all using (user_id = current_setting('app.user')::int);`;
+  const channelsOf = ({ channels }: Config) => Object.values(channels).map(({ read }) => read);
+
+  it('that lets not everybody see a thing closes its channel, until that is answered', async () => {
+    const schema = `${social} create policy open on comments for select using (true);`;
+    const { config, draft } = await through(schema);
+    expect(channelsOf(config)).toEqual(['none']);
+    expect(draft.questions.map(({ id }) => id)).toEqual(['channels.post']);
+    expect(channelsOf((await through(schema, { 'channels.post': 'public' })).config)).toEqual(['public']);
+  });
+
+  it('that lets everybody see it leaves it open, that of the comments is asked about', async () => {
+    const { config, draft } = await through(`${social} create policy open on posts for select using (true);`);
+    expect(partsOf(config)).toEqual({ told: [], notifying: [{ name: 'post_comment', when: null }] });
+    expect(draft.questions.map(({ id }) => id)).toEqual(['public.comments.row-level security']);
+  });
+});

@@ -4,7 +4,7 @@
  */
 
 import pino from 'pino';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { MemoryBroker } from '../../src/broker/memory.js';
 import { installCapture } from '../../src/capture/install.js';
 import { repairCapture } from '../../src/capture/repair.js';
@@ -13,9 +13,12 @@ import type { Config } from '../../src/config.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
 import { createMetrics } from '../../src/metrics.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
-import { misfits } from '../../src/relay/misfits.js';
+import { connect } from '../../src/postgres.js';
+import { Drift } from '../../src/relay/drift.js';
+import { misfits, Told } from '../../src/relay/misfits.js';
 import { Relay } from '../../src/relay/relay.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
+import { letGo } from '../../src/sending.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { testSecret } from '../support/social.js';
@@ -319,4 +322,28 @@ it('a table that is locked is no problem of the config', async () => {
   } finally {
     await client.query('rollback');
   }
+});
+
+it('looks at the SQL of the config aside: what others ask on the shared connection meanwhile goes through and stays', async () => {
+  const of = configOf(`
+  - { name: follow, type: follow, table: public.follows, key: [follower], recipient: followed, when: follower > 0 }
+  - { name: other, type: other, table: public.follows, key: [follower], recipient: followed, when: nope }`);
+  const facts = await connect(database.url, { applicationName: 'facts' });
+  onTestFinished(() => letGo(facts));
+  await facts.query('create table progress (n int)');
+  const drift = new Drift({
+    config: of,
+    log: pino({ level: 'silent' }),
+    metrics: createMetrics().relay,
+    told: new Told(),
+    facts,
+    repaired: () => undefined,
+  });
+  let looking = true;
+  const looked = drift.check().finally(() => (looking = false));
+  let steps = 0;
+  while (looking) await facts.query('insert into progress values ($1)', [(steps += 1)]);
+  await looked;
+  await drift.settled();
+  expect((await facts.query<{ n: number }>('select count(*)::int as n from progress')).rows).toEqual([{ n: steps }]);
 });

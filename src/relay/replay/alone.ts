@@ -1,8 +1,8 @@
 /**
  * Replays where no relay runs: a command leads for as long as its replay takes.
  *
- * What must hold: it takes the lease as a relay does, so that nobody else stores meanwhile, and reads nothing of what is unread; it gives
- * the lease back as soon as a relay waits for it, which then goes on with the replay. Live traffic does not wait for a command.
+ * What must hold: the command takes the lease as a relay does, so that nobody else stores meanwhile, and leaves unread events unread. As soon
+ * as a relay waits for the lease it gives it back, and the relay goes on with the replay: live traffic does not wait for a command.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -32,7 +32,7 @@ export interface AloneOptions {
   readonly log: Logger;
   /** Ends it after the page it is at. */
   readonly signal: AbortSignal;
-  /** Asked now and then: whether there is anything left to do. */
+  /** Whether there is anything left to do; asked now and then. */
   readonly wanted: () => Promise<boolean>;
 }
 

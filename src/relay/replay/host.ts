@@ -1,9 +1,9 @@
 /**
  * Who stores for a replay: the leader, in turns between its own batches.
  *
- * What must hold: what a replay stores is true when it is stored. It is read and decided beside live traffic, and an undo or a block may be
- * processed between that and the turn; nothing would take back afterwards what the replay then told. So it is read again in the turn
- * if anything live was processed since.
+ * What must hold: what a replay stores is true at the moment it is stored. It is read and decided beside live traffic, and before its turn
+ * comes an undo or a block may be processed, which then takes nothing back of what the replay is about to store. So if anything live was
+ * processed meanwhile, it is read again in the turn.
  */
 
 import type pg from 'pg';
@@ -14,11 +14,11 @@ import { replaySession } from './page.js';
 
 export interface ReplayHost {
   readonly term: string;
-  /** Another number whenever live events, or repairs, were processed. To be asked before what is prepared is read. */
+  /** Changes whenever live events or repairs are processed. To be called before reading what is to be stored. */
   moved(): number;
   /**
-   * Prepares, stores and publishes in a turn of its own: nothing live is processed meanwhile. Null: `prepare` gave nothing to store. Throws
-   * what BatchProcessor.process throws; contention has been retried. `prepare` may not throw: that would end the term.
+   * Prepares, stores and publishes in a turn of its own, in which nothing live is processed. Null where `prepare` gives nothing to store.
+   * Throws what BatchProcessor.process throws, after retries on contention. `prepare` must not throw: that would end the term.
    */
   process(prepare: () => Promise<Preparation | null>): Promise<BatchOutcome | null>;
   /** Whether there was live traffic a moment ago. */
@@ -27,8 +27,8 @@ export interface ReplayHost {
 }
 
 /**
- * In a turn the relay waits: what can't be read at once (somebody alters a table) is left until later, and planning, which takes longer than
- * reading a few events, is done once.
+ * The relay waits for a turn to end: what can't be read at once (somebody alters a table) is left until later, and statements are planned
+ * once, since planning takes longer than reading a few events.
  */
 const turnSession = {
   ...replaySession,
@@ -37,13 +37,13 @@ const turnSession = {
   statement_timeout: '2s',
 } as const;
 
-/** For what is read in a turn, which must not wait for a page that is being read. */
+/** A connection for reading within a turn, which must not wait behind a page that is being read. */
 export function connectForTurns(url: string, applicationName: string): Promise<pg.Client> {
   return connect(url, { applicationName, session: turnSession });
 }
 
 /**
- * Stores what was prepared, or what `again` gives in the turn, if the host has `moved` since the first was begun. Throws what either does.
+ * Stores what was prepared or, where the host has `moved` since that was begun, what `again` gives in the turn. Throws what either does.
  */
 export async function storeFresh(
   host: ReplayHost,
@@ -51,14 +51,14 @@ export async function storeFresh(
   preparation: Preparation,
   again: () => Promise<Preparation>,
 ): Promise<BatchOutcome> {
-  // Not in the turn: it may take a while, and if it fails that is not the host's concern.
+  // Before the turn: it may take a while, and its failure is no concern of the host's.
   await preparation.privacy;
   let failure: unknown = null;
   const outcome = await host.process(async () => {
     if (host.moved() === moved) return preparation;
     try {
       const fresh = await again();
-      // By the processor's hands its failure would end the term.
+      // Awaited here: if it failed within the processor, the term would end.
       await fresh.privacy;
       return fresh;
     } catch (error) {

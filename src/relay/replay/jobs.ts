@@ -1,9 +1,9 @@
 /**
  * Replays as rows of belfry.replay_job: asked for by a command or in SQL, done by whoever leads, one at a time.
  *
- * What must hold: how far a replay is, and what it came to, stands in its row a moment after every page, written only by the term that
- * leads; so another leader goes on where the one before left off (after a crash it repeats what was not written, which brings nobody
- * anything twice), and a row tells afterwards who had what done.
+ * What must hold: how far a replay is and what it came to is written into its row a moment after each page, and only by the term that leads.
+ * So another leader goes on where the one before left off (what a crash kept from being written is repeated, which brings nobody anything
+ * twice), and the row tells afterwards what was done.
  */
 
 import { createHash } from 'node:crypto';
@@ -43,7 +43,7 @@ export interface Job extends JobRequest {
   readonly error: string | null;
 }
 
-/** Of everything in a config that decides who gets what. */
+/** A hash of everything in a config that decides who gets what. */
 export function fingerprint(config: Config): string {
   const { sources, people, blocks, mutes, threadMutes, aggregation } = config;
   return createHash('sha256')
@@ -62,7 +62,7 @@ export async function requestJob(client: pg.ClientBase, { mode, filter, rate, ma
   return rows[0]?.id ?? '';
 }
 
-/** Whoever is at it stops after the page; where nobody leads nobody is, and it is stopped at once. False when it is over already. */
+/** Asks whoever works on the job to stop after the page; where nobody leads it is stopped at once. False when it is over already. */
 export async function stopJob(client: pg.ClientBase, id: string): Promise<boolean> {
   const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
   return rows[0]?.done === true;
@@ -134,8 +134,8 @@ export interface JobProgress {
 }
 
 /**
- * Returns whether somebody asked to stop it; null when another relay leads, and then nothing was written. Progress does not wait for the
- * disk: the statements behind it on this connection would.
+ * Writes how far a job is. Returns whether somebody asked to stop it; null when another relay leads, and then nothing was written. Progress
+ * is committed without waiting for the disk, since other statements wait behind it on this connection.
  */
 export async function saveJob(
   client: pg.ClientBase,

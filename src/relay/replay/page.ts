@@ -2,12 +2,12 @@
  * Reads a page of what is to be replayed, and what became of each row since.
  *
  * What must hold:
- * - Only what the relay had read when the replay began (`Bound`): what is unread it will bring itself.
- * - An event is judged by its row as it is now: what moved on meanwhile is not told as it was, and columns that a wrong mapping did not
- *   capture are there. A row that is gone (or for which `when` no longer holds) brings nobody anything.
- * - What everybody of an event has is recognised by the event's key in the statement that reads it, before any rule is asked; it is
- *   counted there and does not travel.
- * - What is live moves on after a page was read. What is then to be stored is read `again`, in the turn in which it is stored.
+ * - Only events that the relay had read when the replay began (`Bound`); unread ones it will deliver itself.
+ * - An event is judged by its row as it is now: nothing is told that has changed since, and columns that a wrong mapping did not capture are
+ *   there. A row that is gone (or for which `when` no longer holds) brings nobody anything.
+ * - What a recipient has already is recognised by the event's key in the statement that reads the page, before any rule is asked; it is
+ *   counted there and not sent to this process.
+ * - Live traffic goes on after a page was read. What is to be stored is then read `again`, in the turn in which it is stored.
  * - Dead letters are left out: `belfry dead-letter retry` is for them, since their counters were never moved.
  */
 
@@ -35,11 +35,11 @@ export interface Bound {
 }
 
 export interface ReplayedPage {
-  /** How many events the filter means. */
+  /** How many events match the filter. */
   readonly count: number;
-  /** Those of them that may bring something, with those recipients to whom they may. */
+  /** Those of them that may bring somebody something, with these recipients alone. */
   readonly events: readonly PageEvent[];
-  /** Notifications that recipients have already, of the others. */
+  /** Notifications that were left out because their recipients have them already. */
   readonly already: number;
   /** Where the next page begins; null after the last one. */
   readonly next: string | null;
@@ -48,10 +48,10 @@ export interface ReplayedPage {
 /** Events of a page while nothing else happens, and while live events wait for the end of what is stored. */
 export const pageEvents = { quiet: 2_000, busy: 1_000 } as const;
 
-/** Rows of a page, one per event and recipient; of an event alone there are fewer (`wideRecipients`). */
+/** Most rows of a page, one per event and recipient; a single event has fewer (`wideRecipients`). */
 const pageRows = 20_000;
 
-/** Pages are walked by id, whatever the statistics say of partitions that were empty a minute ago. */
+/** Pages are read along the ids, whatever the statistics say of partitions that were empty a minute ago. */
 export const replaySession = {
   enable_seqscan: 'off',
   enable_bitmapscan: 'off',
@@ -65,7 +65,7 @@ export class ReplayPages {
   private readonly names: ReadonlySet<string>;
   private readonly where: string;
   private readonly recipients: ReadonlyMap<string, string>;
-  /** Events of a page at most, since those before had many recipients each. */
+  /** Most events of a page, lowered after pages whose events had many recipients. */
   private most = Infinity;
 
   constructor(
@@ -74,11 +74,11 @@ export class ReplayPages {
     private readonly types: ColumnTypes,
     private readonly filter: OutboxFilter,
     bound: Bound,
-    /** Only what is missing is wanted; else also what a person has and should not. */
+    /** Only what is missing is wanted; else also what a person has but should not. */
     private readonly onlyMissing: boolean,
   ) {
     this.resolved = resolveSql(config.sources, types);
-    // Whom an event concerns can only be asked of one that travels.
+    // Whether an event concerns a user is asked in this process, so such events may not be left out by the statement.
     this.missing = onlyMissing && filter.user === undefined;
     this.names = new Set(config.sources.map(({ name }) => name));
     this.recipients = recipientsOfSources(config.sources, types);
@@ -100,12 +100,12 @@ export class ReplayPages {
         if (2 * resolved <= pageRows) this.most *= 2;
         return await this.pageOf(this.client, rows, limit);
       }
-      // None has travelled. As many as would have fitted, were all alike.
+      // No row was sent: so many events are asked for as would fit if all had equally many recipients.
       this.most = Math.max(1, Math.min(limit >> 1, Math.floor((limit * pageRows) / resolved)));
     }
   }
 
-  /** Those of these events that may bring something now. */
+  /** Reads these events again; gives those that may bring something now. */
   async again(client: pg.ClientBase, ids: readonly string[]): Promise<readonly PageEvent[]> {
     const { rows } = await client.query<RecognisedRow>({
       name: 'belfry_replay_again',
@@ -138,7 +138,7 @@ export class ReplayPages {
     };
   }
 
-  /** How many events there are after this id; more than that where the filter needs more than the row. */
+  /** How many events there are after this id; an upper bound where the filter asks for more than the row tells. */
   async count(afterId: string): Promise<number> {
     const { rows } = await this.client.query<{ count: string }>(
       `select count(*) from belfry.outbox o where o.id > ${BigInt(afterId)} and ${this.where}`,
@@ -154,7 +154,7 @@ export class ReplayPages {
     return rows[0]?.id ?? '0';
   }
 
-  /** The next event that the filter means, unresolved. */
+  /** The id of the next event that matches the filter, unresolved. */
   async idAfter(afterId: string): Promise<string | null> {
     const { rows } = await this.client.query<{ id: string }>(
       `select o.id::text from belfry.outbox o where o.id > ${BigInt(afterId)} and ${this.where} order by o.id limit 1`,
@@ -162,7 +162,7 @@ export class ReplayPages {
     return rows[0]?.id ?? null;
   }
 
-  /** Those that concern the user, or did. Of a wide event the user alone is told, unless it is their own. */
+  /** Events that concern the user, or did. A wide event is narrowed to this user, unless they are its actor. */
   private async concerning(client: pg.ClientBase, found: readonly PageEvent[], user: string): Promise<PageEvent[]> {
     const reaching = await this.wideReaching(client, found, user);
     const standing = this.onlyMissing ? new Set<string>() : await this.standing(client, found, user);
@@ -178,7 +178,7 @@ export class ReplayPages {
     });
   }
 
-  /** Rows (`counterKey`) of these events that stand in the user's inbox, whomever they reach today. */
+  /** Those of the events' rows (`counterKey`) that stand in the user's inbox, whoever would get them today. */
   private async standing(
     client: pg.ClientBase,
     found: readonly PageEvent[],
@@ -195,7 +195,7 @@ export class ReplayPages {
     return new Set(rows.map(({ source, key }) => counterKey(source, key)));
   }
 
-  /** Places (`placeOf`) of wide events that the user is a recipient of: asked once for all that lead to the same people. */
+  /** Places (`placeOf`) of wide events that have the user as a recipient; each place is asked for once. */
   private async wideReaching(
     client: pg.ClientBase,
     found: readonly PageEvent[],
@@ -219,7 +219,7 @@ export class ReplayPages {
   }
 
   private concerns(item: PageEvent, user: string): boolean {
-    // What its own columns tell was asked in SQL.
+    // For these the condition in SQL was enough.
     if (item.kind === 'other') return true;
     const source = this.config.sources.find(({ name }) => name === item.event.source);
     if (source === undefined || isTold(source)) return true;
@@ -237,13 +237,13 @@ function rowsOf({ source, before, after }: SourceEvent): (readonly [source: stri
   return [before, after].flatMap((side) => (side === null ? [] : [[source, side.key] as const]));
 }
 
-/** Names what leads to an event's recipients. */
+/** A key for what leads to an event's recipients: events with the same key have the same ones. */
 function placeOf({ source, after }: SourceEvent): string {
   return `${source}\0${after?.route ?? ''}`;
 }
 
 interface RecognisedRow extends ResolvedRow {
-  /** Of the whole page, on every row; there is always one. */
+  /** About the whole page, the same on every row; there is always at least one. */
   readonly all_last: string | null;
   readonly all_count: number;
   readonly all_rows: number;
@@ -251,9 +251,8 @@ interface RecognisedRow extends ResolvedRow {
 }
 
 /**
- * The statement of resolve.ts without the rows whose recipient has that event; their number stands beside the others. No row travels of
- * a page that has too many. Where the page
- * may hold a wide event all rows come, since their number tells that it is one.
+ * The statement of resolve.ts without the rows whose recipient has the event already, which are counted in a column beside the others.
+ * Where the page may hold a wide event all its rows come, since it is their number that tells; where it has too many rows, none come.
  */
 function recognised(statement: string, onlyMissing: boolean, mostRows: number | null): string {
   const has = `r.op = 'created' and not r.counters_only and r.recipient <> ''
@@ -284,9 +283,8 @@ function readSql({ seen, target, targetId }: Bound): string {
 }
 
 /**
- * The page as resolve.ts takes it, with `new` as the row is now. How the row is now and what happened then are told by op and
- * `new` together, to be taken apart by `presentEvents`:
- * `removed` with a row: it came back; `changed` without one: it is gone.
+ * The page as resolve.ts takes it, with `new` as the row is now, while `op` is what happened then. `presentEvents` reads both together:
+ * `removed` with a row has come back, `changed` without one is gone.
  */
 export function presentRows(page: string, sources: readonly Source[], types: ColumnTypes): string {
   const isRow = `p.op in ('created', 'changed', 'removed')`;
@@ -327,7 +325,7 @@ function presentRow(source: Source, types: ColumnTypes): string {
         ${source.when === null ? '' : `and (${source.when}\n)`} limit 1)`;
 }
 
-/** That a row of the source's table has this natural key, whose columns come as text. */
+/** The condition that a row of the source's table has this natural key; `text` gives a column of the key as text. */
 export function keySql(source: Source, types: ColumnTypes, alias: string, text: (column: string) => string): string {
   return source.key
     .map(

@@ -56,7 +56,7 @@ export class ReplayPlanner {
     const steps = wanted.filter((step) => !toldSteps.has(step));
     const rows = await this.rowsOfWide(steps);
     const privacy = loader.load(client, deliveryQuestions(deliversOf({ ...live, steps })));
-    // Awaited below or by the processor; a failure in between is not unhandled.
+    // Awaited below or by the processor; until then a failure must not count as unhandled.
     privacy.catch(() => undefined);
     const undue =
       mode === 'rebuild'
@@ -90,7 +90,7 @@ export class ReplayPlanner {
     };
   }
 
-  /** Rows of events that a job tells, or told once, as they are now: their recipients are asked with them. */
+  /** Rows of events that have or had a job, as they are now: recipients are looked up from them. */
   private async rowsOfWide(steps: readonly Step[]): Promise<ReadonlyMap<string, string>> {
     const { client, config, types } = this.options;
     const delivers = steps.flatMap((step) => (step.kind === 'deliver' ? [step] : []));

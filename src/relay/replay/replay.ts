@@ -2,13 +2,13 @@
  * One replay: pages of old events through the same rules and the same store as live ones.
  *
  * What must hold:
- * - Whoever leads stores (`ReplayHost`), between its own batches, so that live events and replayed ones never change a notification
- *   at the same time, and what is stored holds then; a term that is over stores nothing.
+ * - The leader stores (`ReplayHost`), between its own batches: so live and replayed events never change a notification at the same time, and
+ *   what is stored is true then. A term that is over stores nothing.
  * - Repeating a page does no harm: what a person has is known by the event's key. So a crash costs at most a page done twice.
- * - Live traffic comes first. While there is some, everything is decided on connections of the replay's own first, and only what
- *   has to be stored is, in pieces so small that nobody notices.
- * - Memory does not grow with the number of events, but for a dry run, which must remember what it would have delivered: 8 bytes or so
- *   of hash for each notification.
+ * - Live traffic comes first. While there is some, everything is decided on the replay's own connections, and only what brings something is
+ *   stored, in pieces so small that nobody notices.
+ * - Memory does not grow with the number of events. Only a dry run must remember what it would have delivered: a hash of some 8 bytes for
+ *   each notification.
  */
 
 import { createHash } from 'node:crypto';
@@ -62,7 +62,7 @@ export interface JobRun {
   readonly counts: ReplayCounts;
   /** The last reason why an event failed. */
   readonly lastError: string | null;
-  /** Events after this id that it is about; more than that where the filter needs more than the row. */
+  /** How many events after this id it is about; an upper bound where the filter asks for more than the row tells. */
   count(afterId: string): Promise<number>;
   /** Where to begin, so that only the newest `limit` events follow. */
   newest(limit: number): Promise<string>;
@@ -71,7 +71,7 @@ export interface JobRun {
    * that no event is to blame for.
    */
   step(host: ReplayHost | null, afterId: string, limit: number): Promise<string | null>;
-  /** After the last page. */
+  /** To be called after the last page. */
   settle(host: ReplayHost): Promise<void>;
   close(): Promise<void>;
 }
@@ -89,7 +89,7 @@ const busyPiece = 25;
 
 interface ReadPage {
   readonly page: ReplayedPage;
-  /** By what the host had done before. */
+  /** What `host.moved()` gave before the page was read. */
   readonly moved: number;
 }
 
@@ -97,7 +97,7 @@ export class Replay implements JobRun {
   readonly counts: ReplayCounts = { ...noCounts };
   lastError: string | null = null;
 
-  /** What a dry run would have delivered, since nothing is stored that would tell. */
+  /** Hashes of what a dry run would have delivered so far; nothing is stored that would tell. */
   private readonly counted = new Set<number>();
   private ahead: { readonly afterId: string; readonly page: Promise<ReadPage> } | null = null;
 
@@ -160,7 +160,7 @@ export class Replay implements JobRun {
     return this.pages.newest(limit);
   }
 
-  /** A rebuilt inbox is counted anew, in a turn: a batch beside it would store what it had counted before. Its clients are told to fetch. */
+  /** Counts a rebuilt inbox anew, in a turn, since a batch beside it would store older counts. Its clients are told to fetch. */
   async settle(host: ReplayHost): Promise<void> {
     if (this.task.mode !== 'rebuild') return;
     const user = this.task.filter.user ?? null;
@@ -187,10 +187,10 @@ export class Replay implements JobRun {
     return page.next;
   }
 
-  /** While a page is stored the next one is read, nothing more than that; not beside live traffic, where it rests in between. */
+  /** Reads the next page while one is stored, and no more; not beside live traffic, where a replay rests between pages. */
   private readAhead(host: ReplayHost | null, afterId: string, limit: number): void {
     const page = this.readPage(host, afterId, limit);
-    // Looked at by the next step; a failure in between is not unhandled.
+    // The next step awaits it; until then a failure must not count as unhandled.
     page.catch(() => undefined);
     this.ahead = { afterId, page };
   }
@@ -205,7 +205,7 @@ export class Replay implements JobRun {
       return await this.pages.read(afterId, limit);
     } catch (error) {
       if (blame(error) !== 'event') throw error;
-      // A value that does not fit spoils the page: smaller ones, until it stands alone.
+      // A value that does not fit fails the whole page: smaller pages are read until it stands alone.
       if (limit > 1) return await this.read(afterId, limit >> 1);
       this.failed(error);
       return { count: 0, events: [], already: 0, next: await this.pages.idAfter(afterId) };
@@ -251,7 +251,7 @@ export class Replay implements JobRun {
       this.add(await this.wide.count(wide, told));
       return this.wide.settled(wide);
     }
-    // What is taken back does not say of which event it is.
+    // What is taken back can't be told event by event.
     const takesBack = batch.removed.length > 0 || wide.some(({ kind }) => kind === 'retract');
     const news = [...newsIn(batch), ...wide.map(({ eventId }) => eventId)];
     const toStore = new Set(takesBack ? events.map(({ event }) => event.id) : news);
@@ -321,13 +321,13 @@ export class Replay implements JobRun {
   }
 }
 
-/** Events that bring something, or are kept back for a reason that is worth keeping. */
+/** Ids of events that bring something, or are suppressed for a reason that is kept. */
 function newsIn(batch: Batch): string[] {
   const verdicts = batch.verdicts.filter(({ rule }) => rule !== 'duplicate');
   return [...batch.added, ...verdicts, ...batch.announcements].map(({ eventId }) => eventId);
 }
 
-/** What a person's notifications count and show, from the events that stand behind them. Nothing is pushed: clients fetch. */
+/** Counts anew what a person's notifications count and show, from the events behind them. Nothing is pushed: clients fetch. */
 async function recount(client: pg.ClientBase, userId: string, config: Config): Promise<void> {
   const samples = Object.entries(config.aggregation);
   await client.query(

@@ -2,8 +2,8 @@
  * Dead letters, tried again: one after the other, in the order in which they were written.
  *
  * What must hold:
- * - What was never done is done now: counters move, channels hear of it. Whom it is for is judged by the row as it is now, since
- *   later events of the same row went ahead.
+ * - What the event never brought about happens now: counters move, channels hear of it. Whom it is for is judged by the row as it is now,
+ *   since later events of the same row went ahead.
  * - A dead letter is gone in the transaction that stores what it came to, so a crash moves no counter twice.
  * - One that fails again stays, with one attempt more and its new error; what waits for it stays behind it.
  */
@@ -32,10 +32,10 @@ import { ReplayPlanner } from './plan.js';
 import { noCounts } from './replay.js';
 import type { JobRun } from './replay.js';
 
-/** A dead letter is tried again by itself after 30 s, 2 min, 8 min, …, at most every 6 h, until it was tried so often. */
+/** A dead letter is tried again without being asked for after 30 s, 2 min, 8 min, …, at most every 6 h, until it was tried `attempts` times. */
 export const retries = { attempts: 8, firstSeconds: 30, factor: 4, longestSeconds: 21_600 } as const;
 
-/** Ids that are due for that, at most so many. */
+/** Ids of dead letters that are due for that, at most `limit`. */
 export async function dueRetries(client: pg.ClientBase, limit: number): Promise<string[]> {
   const { rows } = await client.query<{ id: string }>(
     `select event_id::text as id from belfry.dead_event
@@ -52,7 +52,7 @@ export async function dueRetries(client: pg.ClientBase, limit: number): Promise<
   );
 }
 
-/** These and what waits for them, in order. */
+/** These dead letters and those that wait for them, in order. */
 export async function withWaiting(client: pg.ClientBase, ids: readonly string[]): Promise<string[]> {
   const { rows } = await client.query<{ id: string }>(
     `with recursive w(id) as (
@@ -66,7 +66,7 @@ export async function withWaiting(client: pg.ClientBase, ids: readonly string[])
   return rows.map(({ id }) => id);
 }
 
-/** Ids of the dead letters that a filter means, in order. */
+/** Ids of the dead letters that match a filter, in order. */
 export async function deadLetters(client: pg.ClientBase, config: Config, filter: JobFilter): Promise<string[]> {
   const types = await loadColumnTypes(client, config);
   const { rows } = await client.query<{ id: string }>(
@@ -75,7 +75,7 @@ export async function deadLetters(client: pg.ClientBase, config: Config, filter:
   return rows.map(({ id }) => id);
 }
 
-/** Named as the outbox is in conditions. */
+/** Dead letters with the column names of the outbox, as conditions need them. */
 const deadEvents = '(select event_id as id, event_at as at, source, op, new, old, waits_for from belfry.dead_event) o';
 
 function deadCondition(config: Config, types: ColumnTypes, { ids, ...filter }: JobFilter): string {
@@ -162,7 +162,7 @@ export class DeadRetry implements JobRun {
         d.event_at as at, d.source, d.op, d.new, d.old from belfry.dead_event d where d.event_id = ${BigInt(id)}) p`;
     const { config, types } = this;
     const sources = mappedSources(config);
-    // What it was is counted and told in channels; whom it was for then is no matter, and may be what it failed by.
+    // As it was then, for counters and channels alone: its recipients of then do not matter, and may be what it failed on.
     const then = await this.resolve(`select * from ${page}`, { recipients: false });
     const now = await this.resolve(presentRows(page, config.sources, types), { recipients: true });
     const { preparation } = await this.planner.prepare(now);

@@ -1,6 +1,6 @@
 /**
- * Counts what wide events come to in a replay. They are told by jobs of their own, after the replay has gone on; whom they
- * reach is judged here, by the steps of such a job, so that a dry run and a replay say the same.
+ * Counts what wide events come to in a replay. Jobs of their own deliver them, when the replay has long gone on; whom they will reach is
+ * judged here in the same steps, so that a dry run and a replay give the same numbers.
  *
  * At most one step of recipients is in memory.
  */
@@ -25,7 +25,7 @@ export interface WideCounts {
 
 export class WideCounter {
   private readonly recipients: ReadonlyMap<string, string>;
-  /** Rows that have been counted: a later event of one tells nobody anything. */
+  /** Rows that were counted: a later event of the same row brings nobody anything. */
   private readonly counted = new Set<string>();
 
   constructor(
@@ -49,7 +49,7 @@ export class WideCounter {
     return counts;
   }
 
-  /** They are done, and not in a part that is halved: they are counted no more. */
+  /** These steps are done, and their part will not be halved: they are not counted again. */
   settled(steps: readonly WideStep[]): void {
     for (const step of steps) if (step.kind === 'deliver') this.counted.add(rowOf(step));
   }
@@ -77,7 +77,7 @@ export class WideCounter {
     }
   }
 
-  /** How many people have it. */
+  /** How many people have an event of this row. */
   private async standing(source: string, key: string): Promise<number> {
     const { rows } = await this.connections.writer.query<{ count: number }>(
       'select count(*)::int as count from belfry.notification_event where source = $1 and key = $2 and removed_at is null',

@@ -1,7 +1,7 @@
 /**
  * What a leader does about replays: a page whenever nothing else is to be done.
  *
- * A replay that fails, or whose connections do, never ends the leader's term: only what storing says does that.
+ * What must hold: a replay that fails, or whose connections fail, does not end the leader's term; only an error of storing does.
  */
 
 import type pg from 'pg';
@@ -36,23 +36,23 @@ interface Current {
   afterId: string;
   /** For the rate: when what was done so far would have been done at that rate. */
   dueAt: number;
-  /** When how far it is was last written. */
+  /** When its progress was last written. */
   savedAt: number;
 }
 
-/** A replay whose own connections fail is tried again after this, so often in a row. */
+/** A replay whose own connections fail is tried again after `ms`, `times` times in a row. */
 const retry = { ms: 1_000, times: 10 } as const;
 
-/** How far a replay is, and whether it is to stop, is looked at this often. */
+/** How often its progress is written, which also tells whether it is to stop. */
 const saveMs = 200;
 
 /**
- * Beside live traffic a replay rests after each page, for this share of the time that the page took. Without, likes at 200 a second took half as
- * long again at the median, on two cores (`npm run bench -- replay`).
+ * Beside live traffic a replay rests after each page, for this share of the time that the page took. Without the rest, likes at 200 a second
+ * took half as long again at the median, on two cores (`npm run bench -- replay`).
  */
 const restShare = 0.75;
 
-/** With a rate: pages a second. */
+/** Pages a second where a rate is asked for. */
 const pagesPerSecond = 5;
 
 export class ReplayWork {
@@ -75,7 +75,7 @@ export class ReplayWork {
     this.running = this.run(host);
   }
 
-  /** What storing said that it ended for; null while it works. */
+  /** The error of storing that ended it; null while it works. */
   get failure(): unknown {
     return this.ended;
   }
@@ -86,7 +86,7 @@ export class ReplayWork {
     this.wake?.();
   }
 
-  /** After the page it is at; the next leader goes on. Idempotent. */
+  /** Ends after the page it is at; the next leader goes on. Idempotent. */
   async stop(): Promise<void> {
     this.stopping = true;
     this.wake?.();
@@ -111,7 +111,7 @@ export class ReplayWork {
     }
   }
 
-  /** Does a page if there is one to do now. Throws only what the host's storing throws. */
+  /** Does a page if one is due. Resolves to whether to go on at once. Throws only what the host's storing throws. */
   private async step(host: ReplayHost): Promise<boolean> {
     if (performance.now() < this.restAt) return false;
     const guarded = new GuardedHost(host);
@@ -245,7 +245,7 @@ export class ReplayWork {
   }
 }
 
-/** Remembers what storing said that no event is to blame for. */
+/** Remembers an error of storing that no event is to blame for. */
 class GuardedHost implements ReplayHost {
   error: unknown = null;
 

@@ -1,4 +1,4 @@
--- 0021: what a replay that was taken up again still needs is reckoned from then on, and one that nobody is at is stopped at once.
+-- 0022: what a replay that was taken up again still needs is reckoned from then on, and one that nobody is at is stopped at once.
 --
 -- Since it was first worked on much may lie in between: a night in which it was stopped, an hour without a relay. And a worker that was
 -- killed leaves its replay running: until another relay led, it could be neither stopped nor resumed.
