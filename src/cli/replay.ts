@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import type pg from 'pg';
 import { loadConfig } from '../config.js';
 import { counted } from '../counted.js';
-import { fingerprint, requestJob } from '../relay/replay/jobs.js';
+import { fingerprint, requestJob, stopJob } from '../relay/replay/jobs.js';
 import type { Job } from '../relay/replay/jobs.js';
 import type { ReplayMode } from '../relay/replay/plan.js';
 import { assertMigrated } from '../schema/migrate.js';
@@ -120,19 +120,25 @@ async function list(client: pg.ClientBase, options: ReplayOptions): Promise<void
         : typeof value === 'string'
           ? value
           : JSON.stringify(value);
+  const columns = [
+    ...['id', 'mode', 'state', 'requested_by', 'requested_at', 'processed', 'percent', 'seconds_left'],
+    ...['delivered', 'suppressed', 'already', 'filter', 'error'],
+  ];
+  const names = new Map([
+    ['requested_by', 'by'],
+    ['requested_at', 'at'],
+    ['processed', 'events'],
+    ['percent', '%'],
+    ['seconds_left', 's left'],
+  ]);
   printTable(
-    ['id', 'mode', 'state', 'by', 'at', 'events', 'delivered', 'already', 'filter'],
-    rows.map((row) =>
-      ['id', 'mode', 'state', 'requested_by', 'requested_at', 'processed', 'delivered', 'already', 'filter'].map(
-        (key) => text(row[key]),
-      ),
-    ),
+    columns.map((column) => names.get(column) ?? column),
+    rows.map((row) => columns.map((column) => text(row[column]))),
   );
 }
 
 async function stop(client: pg.ClientBase, id: string, { json }: ReplayOptions): Promise<void> {
-  const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
-  if (rows[0]?.done !== true) throw notFound(`replay ${id} under way`);
+  if (!(await stopJob(client, id))) throw notFound(`replay ${id} under way`);
   if (json) printJson({ id });
   else print(`replay ${id} stops`);
 }

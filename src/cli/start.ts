@@ -39,13 +39,14 @@ export function registerStart(program: Command): void {
         if (options.role !== 'gateway') await assertOneDatabase(config);
         if (options.from !== undefined) await skip(config, options.from, options.yes === true);
         const log = createLogger({ level: config.logLevel, name: 'belfry' });
+        // Without TLS there is nothing to read, and a terminal that goes away ends what runs in it.
+        const started = config.server.tls === null ? null : reloadOnHangup(log);
         for (const warning of config.warnings) log.warn(warning);
         const { startApp } = await import('../app.js');
         await untilStopped(
           async () => {
             const app = await startApp(config, { role: options.role, log, processMetrics: true });
-            // Without TLS there is nothing to read, and a terminal that goes away ends what runs in it.
-            if (config.server.tls !== null) process.on('SIGHUP', () => void reload(app, log));
+            started?.(app);
             return app;
           },
           (signal) => log.info({ signal }, 'stopping'),
@@ -53,6 +54,20 @@ export function registerStart(program: Command): void {
         log.info('stopped');
       },
     );
+}
+
+/** From now on; gives what is to be called with the app once it runs. A SIGHUP that came before that is heeded then. */
+function reloadOnHangup(log: Logger): (app: App) => void {
+  let running: App | null = null;
+  let asked = false;
+  process.on('SIGHUP', () => {
+    asked = true;
+    if (running !== null) void reload(running, log);
+  });
+  return (app) => {
+    running = app;
+    if (asked) void reload(app, log);
+  };
 }
 
 async function reload(app: App, log: Logger): Promise<void> {

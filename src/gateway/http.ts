@@ -118,8 +118,10 @@ export class Http {
     const method = copy.method === 'HEAD' ? 'GET' : copy.method;
     const route = routes?.find((candidate) => candidate.method === method);
     const label = routes === undefined ? 'other' : copy.path;
-    const limit =
-      route?.limited === true || routes === undefined ? this.limit(copy.use) : { headers: {}, refused: null };
+    // A method that a path does not answer counts as what it answers, but for what browsers ask before a call.
+    const limited =
+      route?.limited ?? (routes === undefined || (copy.method !== 'OPTIONS' && routes.some((one) => one.limited)));
+    const limit = limited ? this.limit(copy.use) : { headers: {}, refused: null };
     let answer: Answer;
     try {
       answer = limit.refused ?? (await this.inner(copy, routes, route, body));

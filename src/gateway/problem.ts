@@ -52,7 +52,8 @@ export function problem(
     status,
     type: 'application/problem+json',
     body: JSON.stringify({ type: 'about:blank', title: statuses[status], status, detail, code }),
-    headers,
+    // A 404 or 405 may be kept by a cache that is told nothing (RFC 9111, 4.2.2).
+    headers: { 'Cache-Control': 'no-store', ...headers },
   };
 }
 

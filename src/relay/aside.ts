@@ -6,13 +6,14 @@ import { emptyBatch, storeBatch } from '../inbox/store.js';
 import type { Cursor } from '../outbox/cursor.js';
 import { inTransaction } from '../transaction.js';
 
-/** Stores an event as a dead letter; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
+/** Stores an event as a dead letter behind those `before` it; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
 export async function storeDead(
   { facts, writer }: { readonly facts: pg.ClientBase; readonly writer: pg.ClientBase },
   term: string,
   eventId: string,
   error: unknown,
   cursor: Cursor | null,
+  before: readonly string[] = [],
 ): Promise<string | undefined> {
   const result = await facts.query<{
     source: string;
@@ -28,7 +29,11 @@ export async function storeDead(
   await inTransaction(writer, async () => {
     await storeBatch(writer, term, { ...emptyBatch, cursor, dead }, () => 1);
     if (row !== undefined)
-      await writer.query('update belfry.dead_event set xid = $2 where event_id = $1', [eventId, row.xid]);
+      await writer.query('update belfry.dead_event set xid = $2, waits_for = $3 where event_id = $1', [
+        eventId,
+        row.xid,
+        before,
+      ]);
   });
   return row?.source;
 }

@@ -49,12 +49,17 @@ export class DeadKeys {
     await this.load(id);
   }
 
+  /** Dead letters that an event of the outbox stands behind: one that fails by itself is no less a later event of its row. */
+  async before(id: string): Promise<string[]> {
+    await this.refresh();
+    if (this.last.size === 0) return [];
+    const rows = await this.keys('(select id as event_id, source, new, old from belfry.outbox)', id);
+    const before = rows.flatMap(({ source, key }) => this.last.get(nameOf(source, key)) ?? []);
+    return [...new Set(before)].filter((other) => BigInt(other) < BigInt(id));
+  }
+
   async part(events: readonly PageEvent[]): Promise<Parted> {
-    if (this.stale) {
-      this.stale = false;
-      this.last.clear();
-      await this.load();
-    }
+    await this.refresh();
     if (this.last.size === 0) return { go: events, wait: [], stored: () => undefined };
     const later = new Map<string, string>();
     const go: PageEvent[] = [];
@@ -71,18 +76,30 @@ export class DeadKeys {
     return { go, wait, stored: () => later.forEach((id, key) => this.last.set(key, id)) };
   }
 
+  private async refresh(): Promise<void> {
+    if (!this.stale) return;
+    this.stale = false;
+    this.last.clear();
+    await this.load();
+  }
+
   private async load(id: string | null = null): Promise<void> {
+    for (const row of await this.keys('belfry.dead_event', id)) this.last.set(nameOf(row.source, row.key), row.id);
+  }
+
+  /** The keys of one event, or of all, in order; a change of the key has two. */
+  private async keys(events: string, id: string | null): Promise<{ id: string; source: string; key: string }[]> {
     const key = (row: string): string =>
       `case d.source ${this.sources.map(({ name, key }) => `when ${quoteLiteral(name)} then json_build_array(${key.map((column) => `${row} ->> ${quoteLiteral(column)}`).join(', ')})::text`).join(' ')} end`;
     const { rows } = await this.client.query<{ id: string; source: string; key: string }>(
       `select d.event_id::text as id, d.source, k.key
-         from belfry.dead_event d
+         from ${events} d
         cross join lateral (select ${key('d.new')} as key where d.new is not null union select ${key('d.old')} where d.old is not null) k
         where k.key is not null and ($1::bigint is null or d.event_id = $1)
         order by d.event_id`,
       [id],
     );
-    for (const row of rows) this.last.set(nameOf(row.source, row.key), row.id);
+    return rows;
   }
 }
 

@@ -52,7 +52,7 @@ export interface Explanation {
   /** Why it is a dead letter. */
   readonly error: string | null;
   readonly recipients: readonly ExplainedRecipient[];
-  /** False where the config's SQL fails on the row: then it may be for others than `recipients`. */
+  /** False where the config's SQL fails on the row, and of what everybody hears: then it may be for others than `recipients`. */
   readonly recipientsKnown: boolean;
   /** What recipients do not say. */
   readonly notes: readonly string[];
@@ -163,7 +163,7 @@ export async function explainEvent(
     read: row.read,
     error: row.error,
     recipients: await withSockets(client, recipients),
-    recipientsKnown: unknown === null,
+    recipientsKnown: unknown === null && row.source !== 'belfry.announce',
     notes,
   };
 }

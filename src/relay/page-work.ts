@@ -75,7 +75,8 @@ export class PageWork {
   async bury(eventId: string, error: unknown, cursor: Cursor | null): Promise<void> {
     const { options, term, deadKeys } = this.work;
     const { facts, writer, log, metrics } = options;
-    const source = await storeDead({ facts, writer }, term, eventId, error, cursor);
+    const before = await deadKeys?.before(eventId);
+    const source = await storeDead({ facts, writer }, term, eventId, error, cursor, before);
     await deadKeys?.add(eventId);
     metrics.deadLetters.inc();
     log.error(

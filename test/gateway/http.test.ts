@@ -139,9 +139,12 @@ describe('problems', () => {
   });
 
   it('answers unknown paths, methods and bodies', async () => {
-    expect(await problemOf(await rig.http('/nothing'))).toMatchObject({ code: 'not_found', status: 404 });
+    const nothing = await rig.http('/nothing');
+    expect(nothing.headers.get('cache-control')).toBe('no-store');
+    expect(await problemOf(nothing)).toMatchObject({ code: 'not_found', status: 404 });
     const method = await rig.http('/api/notifications', { method: 'DELETE', userId: '1' });
     expect(method.headers.get('allow')).toBe('GET');
+    expect(method.headers.get('ratelimit')).toMatch(/^"default";r=\d+;t=\d+$/);
     expect(await problemOf(method)).toMatchObject({ status: 405 });
     const raw = (body: string, type: string): Promise<Response> =>
       rig.http('/api/notifications/seen', { method: 'POST', userId: '1', body, headers: { 'content-type': type } });

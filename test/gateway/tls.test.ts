@@ -140,6 +140,23 @@ describe('files that change', () => {
       await db.drop();
     }
   });
+
+  it('and a SIGHUP does not end a start', async () => {
+    const db = await createTestDatabase({ prepare: socialSql });
+    const server = JSON.stringify({ host: '127.0.0.1', port: await freePort(), tls: files });
+    // Without an issuer it warns, and that is the first that it writes.
+    writeFileSync(join(folder, 'belfry.yaml'), socialConfig(db.url, `server: ${server}`));
+    const program = startBelfry(['start'], { cwd: folder });
+    try {
+      await program.waitFor(/issuer is not set/);
+      program.child.kill('SIGHUP');
+      await program.waitFor(/TLS files were read again/);
+      await program.waitFor(/"ready"/);
+    } finally {
+      await program.kill();
+      await db.drop();
+    }
+  });
 });
 
 /** Of the certificate that new connections get. */

@@ -216,7 +216,10 @@ describe('explain', () => {
     const [ids] = rows;
     await batches.run();
     expect(await explain(ids?.notify ?? '')).toMatchObject([{ user_id: ada, verdict: 'delivered', seq: 1 }]);
-    expect(await explain(ids?.announce ?? '')).toEqual([]);
+    expect(await explainEvent(client, batches.config, ids?.announce ?? '', null)).toMatchObject({
+      recipients: [],
+      recipientsKnown: false,
+    });
     expect(await explain(ids?.announce ?? '', ada)).toMatchObject([
       { user_id: ada, verdict: 'delivered', seq: null, notification_id: expect.stringMatching(/^a\d+$/) as string },
     ]);

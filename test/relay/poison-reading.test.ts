@@ -61,3 +61,25 @@ it('one that is committed before it, with a lower id, once it has failed is not 
   const { rows } = await facts.query('select event_id::int as id from belfry.dead_event');
   expect(rows).toEqual([{ id: 2 }]);
 });
+
+it('with deadLetters.later: wait, one that cannot be resolved either stands behind those of its row before it', async () => {
+  const { facts, leading } = await leadingRig(things, (url) =>
+    socialConfig(url, { sources: [source], deadLetters: { later: 'wait' } }),
+  );
+  await facts.query('insert into things (n) values (5)');
+  await facts.query('update things set n = 6');
+  await facts.query('update things set n = 5');
+  const leader = await leading(async (self) => {
+    const { rowCount } = await facts.query('select from belfry.relay where max_id >= 3');
+    if (rowCount === 1) self.stop();
+  });
+  await leader.run();
+  const { rows } = await facts.query(
+    'select event_id::int as id, attempts, waits_for::text as waits from belfry.dead_event order by event_id',
+  );
+  expect(rows).toEqual([
+    { id: 1, attempts: 1, waits: '{}' },
+    { id: 2, attempts: 0, waits: '{1}' },
+    { id: 3, attempts: 1, waits: '{2}' },
+  ]);
+});

@@ -454,6 +454,82 @@ describe('a job', () => {
     ]);
   });
 
+  it('keeps to its rate also after something held it up', async () => {
+    // The second notification takes two seconds, in which eight events would have been due.
+    await client.query(`create table told (at timestamptz); create function held_up() returns trigger language plpgsql as $$ begin
+        insert into public.told values (clock_timestamp());
+        if (select count(*) from public.told) = 2 then perform pg_sleep(2); end if;
+        return new; end $$;
+      create trigger held_up before insert on belfry.notification for each row execute function held_up()`);
+    try {
+      for (const author of others.slice(0, 10)) await addComment(database.pool, post, author);
+      await wrong.run();
+      const filter = { object: `post:${post}` };
+      const job = await work(await requestJob(client, { mode: 'deliver', filter, rate: 4, mapping: null }));
+      expect(job.counts).toMatchObject({ processed: 10, delivered: 10 });
+      const { rows } = await client.query<{ seconds: number }>(
+        'select extract(epoch from max(at) - (select at from told order by at offset 2 limit 1))::float8 as seconds from told',
+      );
+      // Seven more, a quarter of a second apart.
+      expect(rows[0]?.seconds).toBeGreaterThan(1.25);
+    } finally {
+      await client.query('drop trigger held_up on belfry.notification; drop table told');
+    }
+  });
+
+  it('reckons what is left from when it was taken up again', async () => {
+    for (const author of others) await addComment(database.pool, post, author);
+    await wrong.run();
+    const id = await requestJob(client, {
+      mode: 'deliver',
+      filter: { object: `post:${post}` },
+      rate: 2,
+      mapping: null,
+    });
+    const working = work(id);
+    const processed = async () => (await readJob(client, id))?.counts.processed;
+    await expect.poll(processed, { timeout: 20_000 }).toBeGreaterThan(0);
+    await client.query('select belfry.stop_replay($1)', [id]);
+    const stopped = await working;
+    await client.query(`update belfry.replay_job set started_at = started_at - interval '1 day' where id = $1`, [id]);
+    await client.query('select belfry.resume_replay($1)', [id]);
+    const again = work(id);
+    await expect.poll(processed, { timeout: 20_000 }).toBeGreaterThan(stopped.counts.processed);
+    const left = (await readJob(client, id))?.secondsLeft;
+    await client.query('update belfry.replay_job set stop = true where id = $1', [id]);
+    await again;
+    expect(left).toBeLessThan(600);
+  });
+
+  it('lets a retry of dead letters go first, and goes on after it', async () => {
+    for (const author of others) await addComment(database.pool, post, author);
+    await wrong.run();
+    const filter = { object: `post:${post}` };
+    const id = await requestJob(client, { mode: 'deliver', filter, rate: 1, mapping: null });
+    const working = work(id);
+    const job = async (of: string) => await readJob(client, of);
+    await expect.poll(async () => (await job(id))?.counts.processed, { timeout: 20_000 }).toBeGreaterThan(0);
+    const retry = await requestJob(client, { mode: 'retry', filter: { ids: [] }, rate: null, mapping: null });
+    await expect.poll(async () => (await job(retry))?.state, { timeout: 20_000 }).toBe('done');
+    expect((await job(id))?.state).toBe('running');
+    await client.query('update belfry.replay_job set rate = null where id = $1', [id]);
+    await client.query('select belfry.stop_replay($1)', [id]);
+    await working;
+    await client.query('select belfry.resume_replay($1)', [id]);
+    expect(await work(id)).toMatchObject({ state: 'done', counts: { processed: 12, delivered: 12, already: 0 } });
+  });
+
+  it('that a worker has left, with nobody to go on with it, is stopped at once and can be resumed', async () => {
+    const id = await requestJob(client, { mode: 'deliver', filter: {}, rate: null, mapping: null });
+    const { rows } = await client.query<{ term: string }>(`select term::text from belfry.relay`);
+    await takeJob(client, id, rows[0]?.term ?? '', 'killed');
+    await client.query('select belfry.stop_replay($1)', [id]);
+    expect((await readJob(client, id))?.state).toBe('stopped');
+    const { rows: resumed } = await client.query('select belfry.resume_replay($1) as done', [id]);
+    expect(resumed).toEqual([{ done: true }]);
+    await client.query('select belfry.stop_replay($1)', [id]);
+  });
+
   it('asked for with another mapping than the worker has is refused', async () => {
     const id = await requestJob(client, {
       mode: 'deliver',

@@ -62,20 +62,10 @@ export async function requestJob(client: pg.ClientBase, { mode, filter, rate, ma
   return rows[0]?.id ?? '';
 }
 
-/**
- * Asks whoever works on the job to stop after the page; where nobody leads, nobody works on it, and it is stopped at once. False when it is
- * over already. (belfry.stop_replay does not look whether anybody leads: there the next leader takes up a job that was left, and then stops.)
- */
+/** Asks whoever works on the job to stop after the page; where nobody leads it is stopped at once. False when it is over already. */
 export async function stopJob(client: pg.ClientBase, id: string): Promise<boolean> {
-  const { rowCount } = await client.query(
-    `update belfry.replay_job j
-        set stop = true, state = s.state, finished_at = case s.state when 'stopped' then clock_timestamp() end
-       from (select case when o.state = 'running' and r.lease_until > clock_timestamp() then o.state else 'stopped' end as state
-               from belfry.replay_job o, belfry.relay r where o.id = $1 and r.name = 'main') s
-      where j.id = $1 and j.state in ('waiting', 'running')`,
-    [id],
-  );
-  return rowCount === 1;
+  const { rows } = await client.query<{ done: boolean }>('select belfry.stop_replay($1) as done', [id]);
+  return rows[0]?.done === true;
 }
 
 interface JobRow extends ReplayCounts {
@@ -102,12 +92,20 @@ export async function readJob(client: pg.ClientBase, id: string): Promise<Job | 
   return rows[0] === undefined ? null : jobOf(rows[0]);
 }
 
-/** The job to work on: the oldest that waits, or that a worker left. */
+/** The job to work on: the oldest that waits, or that a worker left. Retries go first: they are short, and live events may wait for them. */
 export async function nextJob(client: pg.ClientBase): Promise<Job | null> {
   const { rows } = await client.query<JobRow>(
-    `select ${columns} from belfry.replay_job j where j.state in ('waiting', 'running') order by j.id limit 1`,
+    `select ${columns} from belfry.replay_job j where j.state in ('waiting', 'running') order by j.mode <> 'retry', j.id limit 1`,
   );
   return rows[0] === undefined ? null : jobOf(rows[0]);
+}
+
+/** Whether dead letters are to be tried again. */
+export async function retryWaits(client: pg.ClientBase): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `select from belfry.replay_job where state in ('waiting', 'running') and mode = 'retry' limit 1`,
+  );
+  return rowCount === 1;
 }
 
 /** Takes the job on in this term; where it began before, its bound stays. Null when another relay leads. */
@@ -115,6 +113,7 @@ export async function takeJob(client: pg.ClientBase, id: string, term: string, w
   const { rows } = await client.query<Bound>(
     `update belfry.replay_job j
         set state = 'running', worker = $3, started_at = coalesce(j.started_at, clock_timestamp()), finished_at = null,
+            resumed_at = clock_timestamp(), resumed_with = j.processed,
             seen = coalesce(j.seen, r.seen),
             target = case when j.seen is null then r.target else j.target end,
             target_id = case when j.seen is null then r.after_id else j.target_id end

@@ -11,7 +11,7 @@ import type { Logger } from '../../log.js';
 import { connect } from '../../postgres.js';
 import { blame } from '../failures.js';
 import type { ReplayHost } from './host.js';
-import { fingerprint, nextJob, saveJob, takeJob } from './jobs.js';
+import { fingerprint, nextJob, readJob, retryWaits, saveJob, takeJob } from './jobs.js';
 import type { Job, JobFilter, JobState } from './jobs.js';
 import { boundOf, pageEvents } from './page.js';
 import type { ReplayMode } from './plan.js';
@@ -34,9 +34,8 @@ interface Current {
   readonly replay: JobRun;
   readonly total: number | null;
   afterId: string;
-  /** For the rate: when this worker began, and how many events it has done since. */
-  readonly beganAt: number;
-  done: number;
+  /** For the rate: when what was done so far would have been done at that rate. */
+  dueAt: number;
   /** When its progress was last written. */
   savedAt: number;
 }
@@ -122,9 +121,10 @@ export class ReplayWork {
       await this.page(this.current, guarded);
       this.failures = 0;
     } catch (error) {
+      const id = this.current?.job.id ?? null;
       await this.drop();
       if (guarded.error !== null) throw guarded.error as Error;
-      await this.failed(host.term, error);
+      await this.failed(id, host.term, error);
     }
     return performance.now() >= this.restAt;
   }
@@ -160,12 +160,13 @@ export class ReplayWork {
         ? await DeadRetry.open(url, config, job.filter)
         : await Replay.open(url, config, { mode, filter: job.filter, bound, dryRun: job.dryRun });
     Object.assign(replay.counts, job.counts);
+    replay.lastError = job.error;
     try {
       const afterId =
         job.afterId === '0' && job.filter.limit !== undefined ? await replay.newest(job.filter.limit) : job.afterId;
       const total = job.total ?? (await replay.count(afterId));
       log.info({ replay: job.id, mode, events: total }, 'replay begins');
-      return { job, replay, total, afterId, beganAt: performance.now(), done: 0, savedAt: performance.now() };
+      return { job, replay, total, afterId, dueAt: performance.now(), savedAt: performance.now() };
     } catch (error) {
       await replay.close();
       throw error;
@@ -180,14 +181,23 @@ export class ReplayWork {
     const most = busy ? pageEvents.busy : pageEvents.quiet;
     const limit = job.rate === null ? most : Math.min(most, Math.max(1, Math.ceil(job.rate / pagesPerSecond)));
     const next = await replay.step(job.dryRun ? null : host, current.afterId, limit);
-    current.done += replay.counts.processed - before;
     if (next !== null) current.afterId = next;
     const now = performance.now();
     this.restAt = busy ? now + (now - began) * restShare : now;
-    if (job.rate !== null) this.restAt = Math.max(this.restAt, current.beganAt + (current.done / job.rate) * 1_000);
+    if (job.rate !== null) {
+      // What a pause or a slow page has cost is not made up for by going faster than that afterwards, but for a page's worth.
+      const dueAt = Math.max(current.dueAt, began - 1_000 / pagesPerSecond);
+      current.dueAt = dueAt + ((replay.counts.processed - before) / job.rate) * 1_000;
+      this.restAt = Math.max(this.restAt, current.dueAt);
+    }
     if (next === null) await this.finish(current, host, 'done');
     else if (performance.now() < current.savedAt + saveMs) return;
     else if ((await this.save(current, host.term, 'running')) !== false) await this.finish(current, host, 'stopped');
+    // It goes on after them, from what was just saved.
+    else if (job.mode !== 'retry' && (await retryWaits(this.options.client))) {
+      await this.drop();
+      this.restAt = 0;
+    }
   }
 
   private async finish(current: Current, host: ReplayHost, state: JobState): Promise<void> {
@@ -211,14 +221,15 @@ export class ReplayWork {
     });
   }
 
-  private async failed(term: string, error: unknown): Promise<void> {
+  /** `id` is null where it failed before it was taken up. */
+  private async failed(id: string | null, term: string, error: unknown): Promise<void> {
     const { client, log } = this.options;
     this.failures += 1;
     this.restAt = performance.now() + retry.ms;
     log.warn({ error: messageOf(error), tries: this.failures }, 'a replay failed');
     if (this.failures < retry.times && blame(error) !== 'event') return;
     this.failures = 0;
-    const job = await nextJob(client).catch(() => null);
+    const job = await (id === null ? nextJob(client) : readJob(client, id)).catch(() => null);
     if (job !== null) await this.end(job, term, messageOf(error)).catch(() => undefined);
   }
 
