@@ -18,6 +18,9 @@ import type { ColumnTypes } from '../../schema/columns.js';
 import { wideKeys } from '../wide.js';
 import { presentEvents, presentRowOf } from './page.js';
 
+/** A row of a source, or a dedupe_key of belfry.notify. */
+type Row = Pick<DeliverStep, 'source' | 'key'>;
+
 export type ReplayMode = 'deliver' | 'rebuild';
 
 export interface PlannerOptions {
@@ -135,18 +138,31 @@ export class ReplayPlanner {
   ): Promise<RetractStep[]> {
     const { client, onlyUser } = this.options;
     const due = new Map<string, DeliverStep>();
-    for (const step of steps) if (step.kind === 'deliver') due.set(counterKey(step.source, step.key), step);
-    const standing = await client.query<{ source: string; key: string; user_id: string }>(
-      `select e.source, e.key, e.user_id
-         from unnest($1::text[], $2::text[]) w(source, key)
-         join belfry.notification_event e on e.source = w.source and e.key = w.key
-        where e.removed_at is null and ($3::text is null or e.user_id = $3)
+    const nameOf = ({ source, key }: Row, userId: string | null): string =>
+      `${counterKey(source, key)}\0${userId ?? ''}`;
+    for (const step of steps)
+      if (step.kind === 'deliver') for (const userId of aboutWhom(step)) due.set(nameOf(step, userId), step);
+    const asked = rows.flatMap((row) => aboutWhom(row).map((userId) => ({ row, userId })));
+    const standing = await client.query<Row & { readonly user_id: string; readonly alone: boolean }>(
+      `with w as (select distinct * from unnest($1::text[], $2::text[], $5::text[]) w(source, key, user_id))
+       select s.source, s.key, s.user_id, s.alone
+         from (select e.*, false as alone from w join belfry.notification_event e on e.source = w.source and e.key = w.key
+                where w.user_id is null
+               union all
+               select e.*, true from w join belfry.notification_event e on e.source = w.source and e.key = w.key and e.user_id = w.user_id) s
+        where s.removed_at is null and ($3::text is null or s.user_id = $3)
         limit $4`,
-      [rows.map(({ source }) => source), rows.map(({ key }) => key), onlyUser, rows.length > 1 ? mostShares + 1 : null],
+      [
+        asked.map(({ row }) => row.source),
+        asked.map(({ row }) => row.key),
+        onlyUser,
+        rows.length > 1 ? mostShares + 1 : null,
+        asked.map(({ userId }) => userId),
+      ],
     );
     if (rows.length > 1 && standing.rows.length > mostShares) throw new BatchTooLarge();
-    return standing.rows.flatMap(({ source, key, user_id }): RetractStep[] => {
-      const step = due.get(counterKey(source, key));
+    return standing.rows.flatMap(({ source, key, user_id, alone }): RetractStep[] => {
+      const step = due.get(nameOf({ source, key }, alone ? user_id : null));
       const stays =
         step?.recipients.includes(user_id) === true &&
         suppressedBy(source, deliveryOf(step, user_id), privacy) === null;
@@ -164,4 +180,9 @@ export class ReplayPlanner {
     const told = new Set(rows.map(({ id }) => id));
     return announcements.filter(({ id }) => !told.has(id));
   }
+}
+
+/** Of whom alone a row tells that others may have, too; null: what everybody has of it is judged. */
+function aboutWhom({ alone, recipients }: DeliverStep): readonly (string | null)[] {
+  return alone && recipients.length > 0 ? recipients : [null];
 }
