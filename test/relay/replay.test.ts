@@ -427,6 +427,24 @@ describe('rebuild', () => {
     for (const user of [ada, bo]) expect((await inbox(user)).items).toMatchObject([{ message: 'Welcome' }]);
   });
 
+  it('judges each event of a dedupe_key by whose name it bears', async () => {
+    const told = async (actorId: string): Promise<void> => {
+      await client.query(`select belfry.notify($1, 'system', 'Hello', actor_id => $2, dedupe_key => $3)`, [
+        ...[ada, actorId, `hello-${post}`],
+      ]);
+      await right.run();
+    };
+    await told(bo);
+    // Nobody is notified of what they did themselves.
+    await told(ada);
+    const before = await headOf(ada);
+    expect((await replay({ source: 'belfry.notify', user: ada }, 'rebuild')).counts).toMatchObject({
+      ...{ processed: 2, delivered: 0, withdrawn: 0, already: 1, suppressed: 1 },
+    });
+    expect((await inbox()).items).toMatchObject([{ message: 'Hello' }]);
+    expect(await headOf(ada)).toBe(before);
+  });
+
   it('takes back what somebody was notified of who wants it no more', async () => {
     for (const userId of [ada, bo])
       await client.query(`select belfry.notify($1, 'system', 'Sale', dedupe_key => $2)`, [userId, `sale-${post}`]);

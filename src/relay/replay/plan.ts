@@ -18,8 +18,7 @@ import type { ColumnTypes } from '../../schema/columns.js';
 import { wideKeys } from '../wide.js';
 import { presentEvents, presentRowOf } from './page.js';
 
-/** A row of a source, or a dedupe_key of belfry.notify. */
-type Row = Pick<DeliverStep, 'source' | 'key'>;
+const notifySource = 'belfry.notify';
 
 export type ReplayMode = 'deliver' | 'rebuild';
 
@@ -59,15 +58,18 @@ export class ReplayPlanner {
     const steps = wanted.filter((step) => !toldSteps.has(step));
     const rows = await this.rowsOfWide(steps);
     const privacy = loader.load(client, deliveryQuestions(deliversOf({ ...live, steps })));
-    // Awaited below or by the processor; a failure in between is not unhandled.
+    // Awaited below or by the processor; until then a failure must not count as unhandled.
     privacy.catch(() => undefined);
     const undue =
       mode === 'rebuild'
-        ? await this.undue(
-            deliversOf(live).filter(({ wide }) => !wide),
-            steps,
-            await privacy,
-          )
+        ? [
+            ...(await this.undue(
+              deliversOf(live).filter(({ wide, source }) => !wide && source !== notifySource),
+              steps,
+              await privacy,
+            )),
+            ...(await this.undueNotified(deliversOf({ ...live, steps }), await privacy)),
+          ]
         : [];
     const missing = await this.missing(live.announcements);
     const plan: Plan = {
@@ -93,7 +95,7 @@ export class ReplayPlanner {
     };
   }
 
-  /** Rows of events that a job tells, or told once, as they are now: their recipients are asked with them. */
+  /** Rows of events that have or had a job, as they are now: recipients are looked up from them. */
   private async rowsOfWide(steps: readonly Step[]): Promise<ReadonlyMap<string, string>> {
     const { client, config, types } = this.options;
     const delivers = steps.flatMap((step) => (step.kind === 'deliver' ? [step] : []));
@@ -118,12 +120,13 @@ export class ReplayPlanner {
     return recipients.length === 0 ? [] : [{ ...step, recipients }];
   }
 
-  /** A wide event is told by a job of its own; one that was told is only told again by a rebuild. */
+  /** A wide event is told by a job of its own; one that was told is only told again by a rebuild. A job that failed has not told all. */
   private async toldWide(steps: readonly Step[]): Promise<readonly DeliverStep[]> {
     const wide = steps.flatMap((step) => (step.kind === 'deliver' && step.wide ? [step] : []));
     if (wide.length === 0 || this.options.mode === 'rebuild') return [];
     const { rows } = await this.options.client.query<{ id: string }>(
-      `select event_id::text as id from belfry.fanout_job where kind = 'deliver' and event_id = any($1::bigint[])`,
+      `select event_id::text as id from belfry.fanout_job
+        where kind = 'deliver' and event_id = any($1::bigint[]) and (error is null or error in ('taken back', 'truncated'))`,
       [wide.map(({ eventId }) => eventId)],
     );
     const told = new Set(rows.map(({ id }) => id));
@@ -138,36 +141,50 @@ export class ReplayPlanner {
   ): Promise<RetractStep[]> {
     const { client, onlyUser } = this.options;
     const due = new Map<string, DeliverStep>();
-    const nameOf = ({ source, key }: Row, userId: string | null): string =>
-      `${counterKey(source, key)}\0${userId ?? ''}`;
-    for (const step of steps)
-      if (step.kind === 'deliver') for (const userId of aboutWhom(step)) due.set(nameOf(step, userId), step);
-    const asked = rows.flatMap((row) => aboutWhom(row).map((userId) => ({ row, userId })));
-    const standing = await client.query<Row & { readonly user_id: string; readonly alone: boolean }>(
-      `with w as (select distinct * from unnest($1::text[], $2::text[], $5::text[]) w(source, key, user_id))
-       select s.source, s.key, s.user_id, s.alone
-         from (select e.*, false as alone from w join belfry.notification_event e on e.source = w.source and e.key = w.key
-                where w.user_id is null
-               union all
-               select e.*, true from w join belfry.notification_event e on e.source = w.source and e.key = w.key and e.user_id = w.user_id) s
-        where s.removed_at is null and ($3::text is null or s.user_id = $3)
+    for (const step of steps) if (step.kind === 'deliver') due.set(counterKey(step.source, step.key), step);
+    const standing = await client.query<{ source: string; key: string; user_id: string }>(
+      `select e.source, e.key, e.user_id
+         from unnest($1::text[], $2::text[]) w(source, key)
+         join belfry.notification_event e on e.source = w.source and e.key = w.key
+        where e.removed_at is null and ($3::text is null or e.user_id = $3)
         limit $4`,
-      [
-        asked.map(({ row }) => row.source),
-        asked.map(({ row }) => row.key),
-        onlyUser,
-        rows.length > 1 ? mostShares + 1 : null,
-        asked.map(({ userId }) => userId),
-      ],
+      [rows.map(({ source }) => source), rows.map(({ key }) => key), onlyUser, rows.length > 1 ? mostShares + 1 : null],
     );
     if (rows.length > 1 && standing.rows.length > mostShares) throw new BatchTooLarge();
-    return standing.rows.flatMap(({ source, key, user_id, alone }): RetractStep[] => {
-      const step = due.get(nameOf({ source, key }, alone ? user_id : null));
+    return standing.rows.flatMap(({ source, key, user_id }): RetractStep[] => {
+      const step = due.get(counterKey(source, key));
       const stays =
         step?.recipients.includes(user_id) === true &&
         suppressedBy(source, deliveryOf(step, user_id), privacy) === null;
       return stays ? [] : [{ kind: 'retract', source, key, onlyUser: user_id }];
     });
+  }
+
+  /**
+   * Likewise of what belfry.notify told. Each event speaks for what it told itself: the same dedupe_key may have been given for others, and
+   * for the same person in the name of somebody else.
+   */
+  private async undueNotified(steps: readonly DeliverStep[], privacy: PrivacyFacts): Promise<RetractStep[]> {
+    const told = steps.flatMap((step) =>
+      step.source === notifySource ? step.recipients.map((userId) => ({ step, userId })) : [],
+    );
+    const undue = told.filter(
+      ({ step, userId }) => suppressedBy(step.source, deliveryOf(step, userId), privacy) !== null,
+    );
+    if (undue.length === 0) return [];
+    const { rows } = await this.options.client.query<{ key: string; user_id: string }>(
+      `select e.key, e.user_id
+         from unnest($2::text[], $3::text[], $4::bigint[]) w(key, user_id, event_id)
+         join belfry.notification_event e on e.source = $1 and e.key = w.key and e.user_id = w.user_id and e.event_id = w.event_id
+        where e.removed_at is null`,
+      [
+        notifySource,
+        undue.map(({ step }) => step.key),
+        undue.map(({ userId }) => userId),
+        undue.map(({ step }) => step.eventId),
+      ],
+    );
+    return rows.map(({ key, user_id }) => ({ kind: 'retract', source: notifySource, key, onlyUser: user_id }));
   }
 
   /** Announcements that nobody has heard. */
@@ -180,9 +197,4 @@ export class ReplayPlanner {
     const told = new Set(rows.map(({ id }) => id));
     return announcements.filter(({ id }) => !told.has(id));
   }
-}
-
-/** Of whom alone a row tells that others may have, too; null: what everybody has of it is judged. */
-function aboutWhom({ alone, recipients }: DeliverStep): readonly (string | null)[] {
-  return alone && recipients.length > 0 ? recipients : [null];
 }
