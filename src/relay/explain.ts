@@ -259,12 +259,18 @@ async function sharesOf(client: pg.ClientBase, steps: readonly Step[], user: str
             n.due_at is not null and (e.at > n.pushed_at or not exists (
               select from belfry.notification_event x
                where x.notification_id = e.notification_id and x.removed_at is null and x.event_id > e.event_id)) as waits
-       from unnest($1::text[], $2::text[]) w(source, key)
-       join belfry.notification_event e on e.source = w.source and e.key = w.key
+       from unnest($1::text[], $2::text[], $4::text[]) w(source, key, user_id)
+       join belfry.notification_event e on e.source = w.source and e.key = w.key and (w.user_id is null or e.user_id = w.user_id)
        left join belfry.notification n on n.id = e.notification_id
       where $3::text is null or e.user_id = $3
       order by e.user_id, e.removed_at nulls first`,
-    [steps.map(({ source }) => source), steps.map(({ key }) => key), user],
+    [
+      steps.map(({ source }) => source),
+      steps.map(({ key }) => key),
+      user,
+      // A dedupe_key may have been given for others, by events of their own.
+      steps.map((step) => (step.kind === 'deliver' && step.alone ? (step.recipients[0] ?? '') : null)),
+    ],
   );
   return rows;
 }

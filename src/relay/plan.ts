@@ -43,7 +43,7 @@ export interface DeliverStep {
   readonly unresolved: boolean;
   /** More recipients than a batch takes: none is listed. */
   readonly wide: boolean;
-  /** The row has more recipients than those listed, too many to look at what they have. */
+  /** Others than those listed may have it, too many to look at what they have. */
   readonly alone: boolean;
 }
 
@@ -296,7 +296,8 @@ function notifyStep(event: OtherEvent): DeliverStep {
     ifHeld: false,
     unresolved: false,
     wide: false,
-    alone: false,
+    // The same dedupe_key may have been given for everybody.
+    alone: true,
   };
 }
 

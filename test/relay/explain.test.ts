@@ -102,6 +102,19 @@ describe('explain', () => {
       expect(await explain(ids[i] ?? '')).toMatchObject([{ user_id: ada, verdict: 'withdrawn', rule: null, at }]);
   });
 
+  it('of belfry.notify tells of the one person alone, however many were given its dedupe_key', async () => {
+    const ids: string[] = [];
+    for (const userId of [ada, bo, ada]) {
+      await client.query(`select belfry.notify($1, 'system', 'Welcome', dedupe_key => $2)`, [userId, `k-${post}`]);
+      ids.push(await lastEvent());
+      await batches.run();
+    }
+    expect(await explain(ids[0] ?? '')).toMatchObject([{ user_id: ada, verdict: 'delivered' }]);
+    expect(await explain(ids[1] ?? '')).toMatchObject([{ user_id: bo, verdict: 'delivered' }]);
+    expect(await explain(ids[2] ?? '')).toMatchObject([{ user_id: ada, verdict: 'suppressed', rule: 'duplicate' }]);
+    expect(await explain(ids[0] ?? '', bo)).toEqual([]);
+  });
+
   it('pending in a window, merged when that has ended', async () => {
     await like(database.pool, bo, post);
     const first = await lastEvent();

@@ -39,3 +39,13 @@ it('of a row that more people have than a batch takes, only what those have who 
   const taken = { ...alone, steps: [{ kind: 'retract' as const, ...row, onlyUser: '8' }] };
   expect(groupQuestionsOf(taken, null)).toMatchObject({ rows: [], shares: [{ ...row, userId: '8' }] });
 });
+
+it('of a dedupe_key that a whole town was given, only whether the one who is notified has it', () => {
+  const row = { user_id: '7', type: 'system', message: 'Welcome', dedupe_key: 'welcome' };
+  const event = { id: '1', at: new Date(0), source: 'belfry.notify', op: 'notify', row };
+  const plan = planPage([{ kind: 'other', event }], rules);
+  expect(groupQuestionsOf(plan, null)).toMatchObject({
+    rows: [],
+    shares: [{ source: 'belfry.notify', key: '["system","welcome"]', userId: '7' }],
+  });
+});

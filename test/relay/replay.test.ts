@@ -401,6 +401,60 @@ describe('rebuild', () => {
     expect(job.counts).toMatchObject({ delivered: 0, already: 2 });
     expect((await inbox()).items).toMatchObject([{ data: { actor_count: 2, event_count: 2 } }]);
   });
+
+  it('leaves each their notification of a dedupe_key that several were given, whomever the filter means', async () => {
+    const told = async (userId: string): Promise<Date> => {
+      const { rows } = await client.query<{ id: string }>(
+        `select belfry.notify($1, 'system', 'Welcome', dedupe_key => $2)::text as id`,
+        [userId, `welcome-${post}`],
+      );
+      await right.run();
+      const event = await client.query<{ at: Date }>('select at from belfry.outbox where id = $1', [rows[0]?.id]);
+      return event.rows[0]?.at ?? new Date(0);
+    };
+    const first = await told(ada);
+    const second = await told(bo);
+    await told(bo);
+    const before = [await headOf(ada), await headOf(bo)];
+    const filters: readonly (readonly [JobFilter, number])[] = [
+      [{ since: first, source: 'belfry.notify' }, 3],
+      [{ since: second, source: 'belfry.notify' }, 2],
+      [{ since: first, user: bo }, 2],
+    ];
+    for (const [filter, processed] of filters)
+      expect((await replay(filter, 'rebuild')).counts).toMatchObject({ processed, delivered: 0, withdrawn: 0 });
+    expect([await headOf(ada), await headOf(bo)]).toEqual(before);
+    for (const user of [ada, bo]) expect((await inbox(user)).items).toMatchObject([{ message: 'Welcome' }]);
+  });
+
+  it('judges each event of a dedupe_key by whose name it bears', async () => {
+    const told = async (actorId: string): Promise<void> => {
+      await client.query(`select belfry.notify($1, 'system', 'Hello', actor_id => $2, dedupe_key => $3)`, [
+        ...[ada, actorId, `hello-${post}`],
+      ]);
+      await right.run();
+    };
+    await told(bo);
+    // Nobody is notified of what they did themselves.
+    await told(ada);
+    const before = await headOf(ada);
+    expect((await replay({ source: 'belfry.notify', user: ada }, 'rebuild')).counts).toMatchObject({
+      ...{ processed: 2, delivered: 0, withdrawn: 0, already: 1, suppressed: 1 },
+    });
+    expect((await inbox()).items).toMatchObject([{ message: 'Hello' }]);
+    expect(await headOf(ada)).toBe(before);
+  });
+
+  it('takes back what somebody was notified of who wants it no more', async () => {
+    for (const userId of [ada, bo])
+      await client.query(`select belfry.notify($1, 'system', 'Sale', dedupe_key => $2)`, [userId, `sale-${post}`]);
+    await right.run();
+    await client.query('update users set notifications_enabled = false where id = $1', [bo]);
+    const { counts: done } = await replay({ user: bo }, 'rebuild');
+    expect(done).toMatchObject({ withdrawn: 1, suppressed: 1 });
+    expect((await inbox(bo)).items).toEqual([]);
+    expect((await inbox(ada)).items).toMatchObject([{ message: 'Sale' }]);
+  });
 });
 
 describe('a job', () => {

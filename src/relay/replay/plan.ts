@@ -18,6 +18,8 @@ import type { ColumnTypes } from '../../schema/columns.js';
 import { wideKeys } from '../wide.js';
 import { presentEvents, presentRowOf } from './page.js';
 
+const notifySource = 'belfry.notify';
+
 export type ReplayMode = 'deliver' | 'rebuild';
 
 export interface PlannerOptions {
@@ -60,11 +62,14 @@ export class ReplayPlanner {
     privacy.catch(() => undefined);
     const undue =
       mode === 'rebuild'
-        ? await this.undue(
-            deliversOf(live).filter(({ wide }) => !wide),
-            steps,
-            await privacy,
-          )
+        ? [
+            ...(await this.undue(
+              deliversOf(live).filter(({ wide, source }) => !wide && source !== notifySource),
+              steps,
+              await privacy,
+            )),
+            ...(await this.undueNotified(deliversOf({ ...live, steps }), await privacy)),
+          ]
         : [];
     const missing = await this.missing(live.announcements);
     const plan: Plan = {
@@ -153,6 +158,33 @@ export class ReplayPlanner {
         suppressedBy(source, deliveryOf(step, user_id), privacy) === null;
       return stays ? [] : [{ kind: 'retract', source, key, onlyUser: user_id }];
     });
+  }
+
+  /**
+   * Likewise of what belfry.notify told. Each event speaks for what it told itself: the same dedupe_key may have been given for others, and
+   * for the same person in the name of somebody else.
+   */
+  private async undueNotified(steps: readonly DeliverStep[], privacy: PrivacyFacts): Promise<RetractStep[]> {
+    const told = steps.flatMap((step) =>
+      step.source === notifySource ? step.recipients.map((userId) => ({ step, userId })) : [],
+    );
+    const undue = told.filter(
+      ({ step, userId }) => suppressedBy(step.source, deliveryOf(step, userId), privacy) !== null,
+    );
+    if (undue.length === 0) return [];
+    const { rows } = await this.options.client.query<{ key: string; user_id: string }>(
+      `select e.key, e.user_id
+         from unnest($2::text[], $3::text[], $4::bigint[]) w(key, user_id, event_id)
+         join belfry.notification_event e on e.source = $1 and e.key = w.key and e.user_id = w.user_id and e.event_id = w.event_id
+        where e.removed_at is null`,
+      [
+        notifySource,
+        undue.map(({ step }) => step.key),
+        undue.map(({ userId }) => userId),
+        undue.map(({ step }) => step.eventId),
+      ],
+    );
+    return rows.map(({ key, user_id }) => ({ kind: 'retract', source: notifySource, key, onlyUser: user_id }));
   }
 
   /** Announcements that nobody has heard. */
