@@ -1,4 +1,6 @@
+import { appendFileSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
+import type { Reporter } from 'vitest/node';
 
 /** Loaded with --configLoader runner, which writes nothing: node_modules may belong to somebody else. */
 
@@ -8,11 +10,22 @@ const long = process.env['BELFRY_TEST_LONG'] === '1';
 /** Where to leave the results as JSON as well (.ci/run adds them up). */
 const report = process.env['BELFRY_TEST_REPORT'];
 
+/** Errors outside of any test fail a run, but are in no report of its tests: left beside it, one per line as JSON. */
+const unhandled: Reporter = {
+  onTestRunEnd(_modules, errors) {
+    if (report === undefined) return;
+    for (const { name, message, stack, VITEST_TEST_PATH, VITEST_TEST_NAME } of errors) {
+      const where = { file: VITEST_TEST_PATH, test: VITEST_TEST_NAME };
+      appendFileSync(`${report}.errors`, `${JSON.stringify({ ...where, message: stack ?? `${name}: ${message}` })}\n`);
+    }
+  },
+};
+
 export default defineConfig({
   test: {
     include: long ? ['test/**/*.test.ts', 'test/**/*.long.ts'] : ['test/**/*.test.ts'],
     globalSetup: ['test/support/global.ts'],
-    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
+    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }], unhandled],
     pool: 'forks',
     // Tests mostly wait (for a doorbell, a window, a server): three keep two cores busy.
     maxWorkers: 3,

@@ -1,11 +1,19 @@
 // Adds up vitest's JSON reports and names what failed. A run that left no report failed as a whole, and counts as one failure.
-// Where the failed files passed when they were run again (the report beside it, `.again`), their tests count as passed, and are named too.
+// So does each error outside of any test (the lines beside it, `.errors`). Where the failed files passed when they were run again (the report beside it, `.again`), their tests count as passed, and are named too.
 import { existsSync, readFileSync } from 'node:fs';
 
 let passed = 0;
 let failed = 0;
 const failures = [];
 const read = (file) => JSON.parse(readFileSync(file, 'utf8'));
+
+const unhandled = (file) =>
+  existsSync(`${file}.errors`)
+    ? readFileSync(`${file}.errors`, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+    : [];
 
 for (const file of process.argv.slice(2)) {
   try {
@@ -20,6 +28,13 @@ for (const file of process.argv.slice(2)) {
       const tests = assertionResults.filter((test) => test.status === 'failed');
       for (const test of tests) failures.push([`${title}: ${test.fullName}`, test.failureMessages.join('\n')]);
       if (status === 'failed' && tests.length === 0) failures.push([`${title}: before its first test`, message]);
+    }
+    for (const error of unhandled(file)) {
+      failed += 1;
+      failures.push([
+        `FAILED outside of any test: ${error.file ?? 'no file'}: ${error.test ?? 'no test'}`,
+        error.message,
+      ]);
     }
   } catch (error) {
     console.error(`no report of a run: ${error.message}`);
