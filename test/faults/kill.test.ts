@@ -72,7 +72,7 @@ it(
       const victims = await processesOf(server.pid);
       if (i % 3 === 1) {
         // One backend alone: the postmaster throws all others out and recovers by itself.
-        process.kill(victims.at(-1) ?? 0, 'SIGKILL');
+        kill(victims.at(-1) ?? server.pid);
         continue;
       }
       for (const pid of [server.pid, ...victims]) kill(pid);
