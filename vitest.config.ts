@@ -1,4 +1,4 @@
-import { appendFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 import type { Reporter } from 'vitest/node';
 
@@ -10,25 +10,25 @@ const long = process.env['BELFRY_TEST_LONG'] === '1';
 /** Where to leave the results as JSON as well (.ci/run adds them up). */
 const report = process.env['BELFRY_TEST_REPORT'];
 
-/** Errors outside of any test fail a run, but are in no report of its tests: left beside it, one per line as JSON. */
+/** Errors outside of any test fail a run, but are in no report of its tests: left beside it, as a list in JSON. */
 const unhandled: Reporter = {
   onTestRunEnd(_modules, errors) {
-    if (report === undefined) return;
-    for (const { name, message, stack, VITEST_TEST_PATH, VITEST_TEST_NAME } of errors) {
-      const where = { file: VITEST_TEST_PATH, test: VITEST_TEST_NAME };
-      appendFileSync(`${report}.errors`, `${JSON.stringify({ ...where, message: stack ?? `${name}: ${message}` })}\n`);
-    }
+    if (report === undefined || errors.length === 0) return;
+    const told = errors.map(({ name, message, stack, VITEST_TEST_PATH, VITEST_TEST_NAME }) => ({
+      file: VITEST_TEST_PATH,
+      test: VITEST_TEST_NAME,
+      message: stack ?? `${name}: ${message}`,
+    }));
+    writeFileSync(`${report}.errors`, JSON.stringify(told));
   },
 };
 
-const tests = (folder: string): string[] => [`test/${folder}.test.ts`, ...(long ? [`test/${folder}.long.ts`] : [])];
-
 /**
- * These have a process for each file: a gateway or a browser runs within many of them. All others share theirs, which saves a fifth of
- * the CPU (a process and the same imports a hundred times).
+ * Files in these folders have a process each: many run a gateway, a browser or a demo, and some of them hung in a process where others
+ * had run before. The rest share theirs, which saves them a fifth of their CPU (processes, and the same imports again).
  */
-const apart = ['app', 'client', 'demo', 'embedded', 'examples', 'faults', 'gateway', 'long', 'support'].flatMap(
-  (folder) => tests(`${folder}/**/*`),
+const apart = ['app', 'client', 'demo', 'embedded', 'examples', 'faults', 'gateway', 'support'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
 );
 
 /** For every project; the server of global.ts is the root's, and there once. */
@@ -44,12 +44,11 @@ const common = {
 
 export default defineConfig({
   test: {
-    ...common,
     globalSetup: ['test/support/global.ts'],
     reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }], unhandled],
     projects: [
-      { test: { ...common, name: 'apart', include: apart } },
-      { test: { ...common, name: 'together', include: tests('**/*'), exclude: apart, isolate: false } },
+      { test: { ...common, name: 'apart', include: long ? [...apart, 'test/**/*.long.ts'] : apart } },
+      { test: { ...common, name: 'together', include: ['test/**/*.test.ts'], exclude: apart, isolate: false } },
     ],
   },
 });

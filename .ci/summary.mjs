@@ -1,5 +1,6 @@
-// Adds up vitest's JSON reports and names what failed. A run that left no report failed as a whole, and counts as one failure.
-// So does each error outside of any test (the lines beside it, `.errors`). Where the failed files passed when they were run again (the report beside it, `.again`), their tests count as passed, and are named too.
+// Adds up vitest's JSON reports and names what failed. A run that left no report failed as a whole, and counts as one failure; so does
+// each error outside of any test (the list beside the report, `.errors`). Where the failed files passed when they were run again (the
+// report beside it, `.again`), their tests count as passed, and are named too.
 import { existsSync, readFileSync } from 'node:fs';
 
 let passed = 0;
@@ -7,13 +8,7 @@ let failed = 0;
 const failures = [];
 const read = (file) => JSON.parse(readFileSync(file, 'utf8'));
 
-const unhandled = (file) =>
-  existsSync(`${file}.errors`)
-    ? readFileSync(`${file}.errors`, 'utf8')
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line))
-    : [];
+const unhandled = (file) => (existsSync(`${file}.errors`) ? read(`${file}.errors`) : []);
 
 for (const file of process.argv.slice(2)) {
   try {
@@ -29,7 +24,7 @@ for (const file of process.argv.slice(2)) {
       for (const test of tests) failures.push([`${title}: ${test.fullName}`, test.failureMessages.join('\n')]);
       if (status === 'failed' && tests.length === 0) failures.push([`${title}: before its first test`, message]);
     }
-    for (const error of unhandled(file)) {
+    for (const error of [...unhandled(file), ...unhandled(`${file}.again`)]) {
       failed += 1;
       failures.push([
         `FAILED outside of any test: ${error.file ?? 'no file'}: ${error.test ?? 'no test'}`,
