@@ -10,7 +10,7 @@ import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { migrate } from '../../src/schema/migrate.js';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
+import { createTestDatabase, locksAwaited, type TestDatabase } from '../support/postgres.js';
 import { captureConfig, source } from './support.js';
 
 vi.setConfig({ testTimeout: 120_000 });
@@ -177,8 +177,7 @@ it(
     const before = crowd.writes;
     await expect(installCapture(client, config, { lockBoundMs: 3_000 })).rejects.toMatchObject({ code: 'lock_busy' });
     expect(crowd.writes - before).toBeGreaterThan(writers * 10);
-    const { rows } = await database.pool.query(`select 1 from pg_locks where not granted and relation is not null`);
-    expect(rows).toEqual([]);
+    expect(await locksAwaited(database.pool, 'relation')).toBe(0);
     await holder.query('rollback');
     await crowd.stop();
   },

@@ -1,6 +1,7 @@
 /** What people do to their inbox, and what it says: states, numbers, pages, several sockets. */
 
 import { describe, expect, it } from 'vitest';
+import { locksAwaited } from '../support/postgres.js';
 import { addComment, addUsers, like } from '../support/social.js';
 import { useWorld } from './world.js';
 import type { Frame } from './world.js';
@@ -138,9 +139,6 @@ describe('the first of somebody, in a batch that moves many heads and counters',
     );
   }
 
-  const waiting = `select from pg_locks where locktype = 'advisory' and not granted
-    and database = (select oid from pg_database where datname = current_database())`;
-
   /** Whoever updates this table waits at the end of the statement, while `meanwhile` is committed. */
   async function between(
     table: string,
@@ -155,7 +153,7 @@ describe('the first of somebody, in a batch that moves many heads and counters',
     try {
       await other.query('select pg_advisory_lock(77)');
       const working = work();
-      await expect.poll(async () => (await other.query(waiting)).rowCount, { timeout: 20_000 }).toBe(1);
+      await expect.poll(() => locksAwaited(other, 'advisory'), { timeout: 20_000 }).toBe(1);
       await other.query(meanwhile, values);
       await other.query('select pg_advisory_unlock(77)');
       await working;

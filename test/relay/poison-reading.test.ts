@@ -2,6 +2,7 @@
 
 import { expect, it } from 'vitest';
 import { socialConfig, socialSql } from '../support/social.js';
+import { locksAwaited } from '../support/postgres.js';
 import { leadingRig } from './leading.js';
 
 const things = `${socialSql}; create table public.things (id bigserial primary key, n int not null);`;
@@ -52,9 +53,7 @@ it('one that is committed before it, with a lower id, once it has failed is not 
     if (rowCount === 1) self.stop();
   });
   const running = leader.run();
-  const waits = async () =>
-    (await holder.query(`select from pg_locks where locktype = 'advisory' and not granted`)).rowCount;
-  await expect.poll(waits, { timeout: 20_000 }).toBe(1);
+  await expect.poll(() => locksAwaited(holder, 'advisory'), { timeout: 20_000 }).toBe(1);
   await early.query('commit');
   await holder.query('select pg_advisory_unlock(4711)');
   await running;

@@ -6,7 +6,7 @@ import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connect } from '../../src/postgres.js';
 import { assertMigrated, migrate, migrationSql, withMigrationLock } from '../../src/schema/migrate.js';
-import { createTestDatabase, type TestDatabase, withUser } from '../support/postgres.js';
+import { createTestDatabase, locksAwaited, type TestDatabase, withUser } from '../support/postgres.js';
 
 let db: TestDatabase;
 let client: pg.Client;
@@ -141,8 +141,7 @@ describe('starters', () => {
 
   async function waitForAdvisoryWaiter(): Promise<void> {
     for (;;) {
-      const { rows } = await db.pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`);
-      if (rows.length > 0) return;
+      if ((await locksAwaited(db.pool, 'advisory')) > 0) return;
     }
   }
 });

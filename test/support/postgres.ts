@@ -58,6 +58,16 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   return database;
 }
 
+/** How many locks of this kind somebody waits for in this database: others on the server belong to tests that run beside this one. */
+export async function locksAwaited(client: pg.Pool | pg.ClientBase, kind: 'advisory' | 'relation'): Promise<number> {
+  const { rowCount } = await client.query(
+    `select from pg_locks
+      where not granted and locktype = $1 and database = (select oid from pg_database where datname = current_database())`,
+    [kind],
+  );
+  return rowCount ?? 0;
+}
+
 /** The same server and user, another database. */
 export function withDatabase(url: string, database: string): string {
   const changed = new URL(url);

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/postgres.js';
 import { launchBrowser } from './browser.js';
-import { createTestDatabase, type TestDatabase, withPort } from './postgres.js';
+import { createTestDatabase, locksAwaited, type TestDatabase, withPort } from './postgres.js';
 import { startProxy } from './proxy.js';
 import { addPost, addUsers, like, socialSql } from './social.js';
 
@@ -26,6 +26,19 @@ test('an empty test database has nothing in it', async () => {
   const { rows } = await empty.pool.query(`select to_regnamespace('belfry') as belfry`);
   await empty.drop();
   expect(rows).toEqual([{ belfry: null }]);
+});
+
+test('a lock that somebody waits for in another database is not taken for one of this', async () => {
+  const other = await createTestDatabase({ template: 'empty' });
+  const [holder, waiter] = [await other.client(), await other.client()];
+  await other.pool.query('create table held ()');
+  await holder.query('begin; lock table held');
+  const waiting = waiter.query('select from held');
+  await expect.poll(() => locksAwaited(other.pool, 'relation'), { timeout: 10_000 }).toBe(1);
+  expect(await locksAwaited(db.pool, 'relation')).toBe(0);
+  await holder.query('rollback');
+  await waiting;
+  await other.drop();
 });
 
 test('the proxy passes, goes silent without closing, and passes what it held back', async () => {
