@@ -66,6 +66,11 @@ const rules: readonly Rule[] = [
     breaks: ({ part }, imported) => part === 'gateway' && isOneOf(imported.part, ['relay', 'outbox']),
   },
   {
+    says: 'postgres is about any Postgres: it imports only errors',
+    breaks: ({ part }, imported) =>
+      part === 'postgres' && imported.part !== null && !isOneOf(imported.part, ['postgres', 'errors']),
+  },
+  {
     says: 'nobody imports app but cli, the demo and the package itself',
     breaks: ({ part }, imported) => imported.part === 'app' && !isOneOf(part, ['app', 'cli', 'embedded', 'index']),
   },
@@ -161,8 +166,8 @@ describe('src', () => {
     expect(sources.map(({ part }) => part)).toEqual(
       expect.arrayContaining(['protocol', 'rules', 'gateway', 'config', 'errors']),
     );
-    expect(sources.find(({ file }) => file === 'postgres.ts')?.imports).toContainEqual({
-      from: './errors.js',
+    expect(sources.find(({ file }) => file === 'postgres/server.ts')?.imports).toContainEqual({
+      from: '../errors.js',
       part: 'errors',
       typeOnly: false,
     });
@@ -189,12 +194,13 @@ describe('the rules see', () => {
     ['client/react.ts', `import { createRoot } from 'react-dom/client';`],
     ['rules/decide.ts', `import pg from 'pg';`],
     ['rules/decide.ts', `const fs = await import('node:fs');`],
-    ['rules/decide.ts', `type Pool = import('../postgres.js').Pool;`],
+    ['rules/decide.ts', `type Pool = import('../postgres/connect.js').Pool;`],
     ['rules/decide.ts', `import { loadConfig } from '../config.js';`],
     ['rules/decide.ts', `import type { Inbox } from '../inbox/types.js';`],
     ['gateway/session.ts', `import { Lease } from '../outbox/lease.js';`],
     ['gateway/http/api.ts', `export { run } from '../../relay/relay.js';`],
     ['relay/relay.ts', `import { startApp } from '../app.js';`],
+    ['postgres/connect.ts', `import type { Config } from '../config.js';`],
     ['app.ts', `import { main } from './cli/main.js';`],
     ['app.ts', `import { startDemo } from './embedded/demo.js';`],
     ['broker/redis.ts', `import { startApp } from '../index.js';`],

@@ -13,7 +13,7 @@ import { PostgresChannels } from '../../src/inbox/channels.js';
 import { PostgresInbox } from '../../src/inbox/inbox.js';
 import { createLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
-import { createPool } from '../../src/postgres.js';
+import { createPool } from '../../src/postgres/connect.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { socialConfig } from '../lib/social.js';
 import { payload, type GatewayServerConfig, type Sender } from './gateway-kinds.js';

@@ -8,7 +8,7 @@
  * transaction, which costs more than evaluating it.
  */
 
-import { quoteLiteral } from '../sql.js';
+import { quoteLiteral } from '../postgres/sql.js';
 import { conditionCheck, insertStatement, withCondition, type RowsInput } from './rows.js';
 
 /** The advisory lock that a sleeping relay holds: 'belfry' in ASCII. */

@@ -6,7 +6,7 @@
 
 import type pg from 'pg';
 import { APP_ROLE, CAPTURE_ROLE } from './names.js';
-import type { TableName } from '../sql.js';
+import type { TableName } from '../postgres/sql.js';
 
 export interface Column {
   readonly name: string;

@@ -8,7 +8,7 @@
  * - What was never captured has lost nothing: a table that is new in the config, or that uninstall had released.
  */
 
-import { quoteLiteral, type TableName } from '../sql.js';
+import { quoteLiteral, type TableName } from '../postgres/sql.js';
 import { tableKey, type Catalog, type InstalledTrigger, type Relation, type TriggerRecord } from './catalog.js';
 import type { Desired } from './desired.js';
 import { qualified } from './names.js';

@@ -1,7 +1,7 @@
 /** From config and catalog to what should be installed: functions, and triggers on every table and on each of its partitions. */
 
 import { columnPlaces, mappedColumns, type ColumnPlace, type Config } from '../config.js';
-import { parseTableName, type TableName } from '../sql.js';
+import { parseTableName, type TableName } from '../postgres/sql.js';
 import { effectiveWakeup, type Wakeup } from './bell.js';
 import { CAPTURE_LOCK_TIMEOUT, functionBody } from './body.js';
 import { tableKey, type Catalog, type CatalogTable, type Column, type Relation } from './catalog.js';

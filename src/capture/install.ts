@@ -9,7 +9,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteIdent } from '../sql.js';
+import { quoteIdent } from '../postgres/sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, tableKey, type Catalog } from './catalog.js';
 import { conditionProblems } from './conditions.js';

@@ -8,8 +8,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { BelfryError, sqlState } from '../errors.js';
-import type { TableName } from '../sql.js';
-import { inTransaction } from '../transaction.js';
+import type { TableName } from '../postgres/sql.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { qualified } from './names.js';
 import { TABLE_LOCK_TIMEOUT } from './plan.js';
 

@@ -7,7 +7,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { quoteIdent, type TableName } from '../sql.js';
+import { quoteIdent, type TableName } from '../postgres/sql.js';
 
 /** Owns the trigger functions; may only insert into outbox and lost, and ring. */
 export const CAPTURE_ROLE = 'belfry_capture';

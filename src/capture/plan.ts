@@ -7,7 +7,7 @@
  */
 
 import type { Config } from '../config.js';
-import { quoteIdent, quoteLiteral, type TableName } from '../sql.js';
+import { quoteIdent, quoteLiteral, type TableName } from '../postgres/sql.js';
 import { ringBody, ringStatement } from './bell.js';
 import { tableKey, type Catalog, type InstalledFunction, type InstalledTrigger } from './catalog.js';
 import { deafSources, type Deafness } from './deaf.js';

@@ -13,7 +13,7 @@
  *   made for, and a full join can't become a nested loop (200,000 rows would take hours).
  */
 
-import { quoteIdent, quoteLiteral } from '../sql.js';
+import { quoteIdent, quoteLiteral } from '../postgres/sql.js';
 import type { CaptureMode, Operation } from './names.js';
 
 /** Key in `new` (in `old` of a delete) that tells the relay to count only (`set local belfry.capture = 'counters'`). */

@@ -6,7 +6,7 @@
 
 import type pg from 'pg';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteIdent, type TableName } from '../sql.js';
+import { quoteIdent, type TableName } from '../postgres/sql.js';
 import { withMigrationLock } from '../schema/migrate.js';
 import { readCatalog, type Catalog } from './catalog.js';
 import { runInTransaction, runWithTableLock, type CaptureLog } from './locks.js';

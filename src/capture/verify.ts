@@ -5,7 +5,7 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
-import type { TableName } from '../sql.js';
+import type { TableName } from '../postgres/sql.js';
 import { ringBody } from './bell.js';
 import { readCatalog, tableKey, type Catalog, type TriggerRecord } from './catalog.js';
 import { capturedSources, desiredCapture, type DesiredTrigger } from './desired.js';

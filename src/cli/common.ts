@@ -53,7 +53,7 @@ export async function configIfAny(options: CommonOptions): Promise<Config | null
 /** Runs `work` on a connection of its own. */
 export async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
   // Loaded here, since not every command needs a driver.
-  const { connect } = await import('../postgres.js');
+  const { connect } = await import('../postgres/connect.js');
   const client = await connect(url, { applicationName: 'belfry cli' });
   try {
     return await work(client);

@@ -13,7 +13,7 @@ import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { seedCounters, seedScript } from '../inbox/seed.js';
 import { ensurePartitions, partitionsSql } from '../outbox/partitions.js';
-import { assertSuitable, serverInfo } from '../postgres.js';
+import { assertSuitable, serverInfo } from '../postgres/server.js';
 import { assertOwnSession } from '../schema/session.js';
 import { migrate, migrationSql, restoreOutbox, restoreOutboxSql } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';

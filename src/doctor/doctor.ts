@@ -6,7 +6,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { connect } from '../postgres.js';
+import { connect } from '../postgres/connect.js';
 import { assertOneDatabase } from '../schema/one-database.js';
 import { checkBesides } from './besides.js';
 import { fail, ok, several, warn } from './check.js';

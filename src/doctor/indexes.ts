@@ -2,7 +2,7 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
-import { parseTableName, quoteIdent, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteTable } from '../postgres/sql.js';
 import { loadColumnTypes, personColumn } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { hopsOf, sourcePath } from '../schema/mapping.js';

@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { APP_ROLE, CAPTURE_ROLE } from '../capture/names.js';
 import { capturedTables } from '../capture/install.js';
 import type { Config } from '../config.js';
-import { parseTableName } from '../sql.js';
+import { parseTableName } from '../postgres/sql.js';
 import { tablesOf } from '../schema/columns.js';
 import { RELAY_ROLE } from '../schema/roles.js';
 import { hiddenRows, showRows } from '../schema/row-security.js';

@@ -17,7 +17,7 @@ import { BelfryError, messageOf } from '../errors.js';
 import { seedCounters } from '../inbox/seed.js';
 import type { Logger } from '../log.js';
 import { ensurePartitions } from '../outbox/partitions.js';
-import { connect, createPool } from '../postgres.js';
+import { connect, createPool } from '../postgres/connect.js';
 import { migrate } from '../schema/migrate.js';
 import { createBackend } from './backend.js';
 import { createControl } from './control.js';

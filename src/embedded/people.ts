@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { inTransaction } from '../transaction.js';
+import { inTransaction } from '../postgres/transaction.js';
 
 export interface Person {
   readonly id: string;

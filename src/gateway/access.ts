@@ -10,7 +10,7 @@ import type { Pool, PoolClient } from 'pg';
 import type { Access } from '../config/types.js';
 import { replaceParameters } from '../config/values.js';
 import { BelfryError, sqlState } from '../errors.js';
-import { createPool } from '../postgres.js';
+import { createPool } from '../postgres/connect.js';
 import { openParameter, parameterTypesSql } from '../schema/columns.js';
 
 /** The person who asks, and what is asked for (a channel's id, another person). */

@@ -7,7 +7,7 @@
  */
 
 import type { Pool } from 'pg';
-import { composites } from '../arrays.js';
+import { composites } from '../postgres/arrays.js';
 import { Later } from '../later.js';
 import type { Logger } from '../log.js';
 

@@ -7,7 +7,7 @@ import type pg from 'pg';
 import type { Publication } from '../broker/broker.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { quoteIdent } from '../sql.js';
+import { quoteIdent } from '../postgres/sql.js';
 import { fitting, holdingRows, personColumn, personId } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { listQuery } from './list.js';

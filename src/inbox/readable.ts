@@ -14,7 +14,7 @@
 
 import type pg from 'pg';
 import type { Config, RelationConfig, Source } from '../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 import { cast, holdingRows, personColumn } from '../schema/columns.js';
 import type { ColumnTypes, PersonColumn } from '../schema/columns.js';
 import type { Owners } from '../schema/owners.js';

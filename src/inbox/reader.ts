@@ -6,7 +6,7 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
-import { quoteIdent, quoteTable } from '../sql.js';
+import { quoteIdent, quoteTable } from '../postgres/sql.js';
 import { fitting } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { loadOwners } from '../schema/owners.js';

@@ -5,7 +5,7 @@
  * others: no control characters, none that turn the direction of text around.
  */
 
-import { parseJson } from '../json.js';
+import { parseJson } from '../postgres/json.js';
 import type { InboxState } from '../rules/group.js';
 import type { Messages } from './messages.js';
 

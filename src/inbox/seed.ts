@@ -16,7 +16,7 @@ import type pg from 'pg';
 import { runWithTableLock } from '../capture/locks.js';
 import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 
 export interface SeedLog {
   info(details: object, message: string): void;

@@ -4,8 +4,8 @@
  */
 
 import type pg from 'pg';
-import { compareText, composites } from '../arrays.js';
-import type { Row } from '../arrays.js';
+import { compareText, composites } from '../postgres/arrays.js';
+import type { Row } from '../postgres/arrays.js';
 import { BelfryError, sqlState } from '../errors.js';
 import type { Draft, InboxState, ShareAdded, ShareRemoved } from '../rules/group.js';
 import type { SuppressRule } from '../rules/event.js';

@@ -1,6 +1,6 @@
 /** A database as `init` sees it: names and structure, never a row. */
 
-import type { TableName } from '../sql.js';
+import type { TableName } from '../postgres/sql.js';
 
 export interface Column {
   readonly name: string;

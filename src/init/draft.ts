@@ -5,7 +5,7 @@
  * it, or it has none, and each of its readings is written as a comment, to be uncommented.
  */
 
-import type { TableName } from '../sql.js';
+import type { TableName } from '../postgres/sql.js';
 
 export interface Because<Value> {
   readonly value: Value;

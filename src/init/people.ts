@@ -1,6 +1,6 @@
 /** Who people are: the table of users, and how any column of the database leads to one of them. Pure. */
 
-import type { TableName } from '../sql.js';
+import type { TableName } from '../postgres/sql.js';
 import { areAlike, columnOf, sqlName, tableText, type Column, type Database, type Table } from './database.js';
 import type { Because, Hop, PeopleDraft } from './draft.js';
 import { stemOf, type Reference, type References } from './references.js';

@@ -17,8 +17,8 @@ import type { Duplex } from 'node:stream';
 import pgListen, { type Subscriber } from 'pg-listen';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
 import type { Logger } from '../log.js';
-import { explainConnectionError } from '../connection-error.js';
-import { clientConfig, connect } from '../postgres.js';
+import { explainConnectionError } from '../postgres/connection-error.js';
+import { clientConfig, connect } from '../postgres/connect.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 
 export interface ListenerOptions {

@@ -19,7 +19,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { sqlState } from '../errors.js';
-import { inTransaction } from '../transaction.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { unreadSql } from './cursor.js';
 
 export interface PartitionsReport {

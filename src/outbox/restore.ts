@@ -15,8 +15,8 @@ import type pg from 'pg';
 import { BelfryError } from '../errors.js';
 import { parseSnapshot, type Cursor } from './cursor.js';
 import { fence, type Leadership } from './lease.js';
-import { assertSuitable, serverInfo } from '../postgres.js';
-import { inTransaction } from '../transaction.js';
+import { assertSuitable, serverInfo } from '../postgres/server.js';
+import { inTransaction } from '../postgres/transaction.js';
 
 /** What tells one life of a database from another. */
 export interface Identity {

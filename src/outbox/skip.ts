@@ -8,7 +8,7 @@
 
 import type pg from 'pg';
 import { BelfryError } from '../errors.js';
-import { inTransaction } from '../transaction.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { readPast } from './restore.js';
 
 export interface Skip {

@@ -11,8 +11,8 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { connect } from '../postgres.js';
-import { letGo } from '../sending.js';
+import { connect } from '../postgres/connect.js';
+import { letGo } from '../postgres/sending.js';
 import { outboxSession, prepareUnread } from './cursor.js';
 import { fullJitterMs, pause, withDeadline } from './deadline.js';
 

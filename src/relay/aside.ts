@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { messageOf, sqlState } from '../errors.js';
 import { emptyBatch, storeBatch } from '../inbox/store.js';
 import type { Cursor } from '../outbox/cursor.js';
-import { inTransaction } from '../transaction.js';
+import { inTransaction } from '../postgres/transaction.js';
 
 /** Stores an event as a dead letter behind those `before` it; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
 export async function storeDead(

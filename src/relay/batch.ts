@@ -16,7 +16,7 @@ import type { Batch, CursorStep, StoredBatch, Verdict } from '../inbox/store.js'
 import type { Logger } from '../log.js';
 import type { GroupFact } from '../rules/group.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
-import { inTransaction } from '../transaction.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { Ahead } from './ahead.js';
 import type { FactsAhead } from './ahead.js';
 import type { WriterPlans } from './connections.js';

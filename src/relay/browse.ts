@@ -9,7 +9,7 @@
 import type pg from 'pg';
 import type { Config, Source } from '../config.js';
 import { sqlState } from '../errors.js';
-import { quoteLiteral } from '../sql.js';
+import { quoteLiteral } from '../postgres/sql.js';
 import type { SourceEvent } from '../rules/event.js';
 import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';

@@ -3,8 +3,8 @@
 import { COUNTERS_KEY } from '../capture/rows.js';
 import { mappedColumns } from '../config.js';
 import type { Config } from '../config.js';
-import { parseJson } from '../json.js';
-import { quoteLiteral } from '../sql.js';
+import { parseJson } from '../postgres/json.js';
+import { quoteLiteral } from '../postgres/sql.js';
 import { pairsOf } from './filter.js';
 
 export type Cells = Readonly<Record<string, unknown>> | null;

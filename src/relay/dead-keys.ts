@@ -10,7 +10,7 @@
 
 import type pg from 'pg';
 import type { Config, Source } from '../config.js';
-import { quoteLiteral } from '../sql.js';
+import { quoteLiteral } from '../postgres/sql.js';
 import type { PageEvent } from './resolved.js';
 
 /** What of a part of a page may be processed, and what waits for which dead letters. */

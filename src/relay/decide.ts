@@ -3,11 +3,11 @@
  * and rows was loaded before.
  */
 
-import { compareText } from '../arrays.js';
+import { compareText } from '../postgres/arrays.js';
 import { counterName } from '../broker/broker.js';
 import type { Aggregation as GroupRule } from '../config.js';
 import type { Batch, CursorStep, LoggedEvent, Verdict } from '../inbox/store.js';
-import { parseJson } from '../json.js';
+import { parseJson } from '../postgres/json.js';
 import { Aggregation } from '../rules/aggregate.js';
 import { HOLD_MS } from '../rules/event.js';
 import { directedKey, suppressedBy, threadKey } from '../rules/privacy.js';

@@ -17,7 +17,7 @@ import type { Config } from '../config.js';
 import { BelfryError, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
-import { connect } from '../postgres.js';
+import { connect } from '../postgres/connect.js';
 import { loadColumnTypes } from '../schema/columns.js';
 import { mappingProblems } from '../schema/mapping.js';
 import { hiddenRows } from '../schema/row-security.js';

@@ -8,7 +8,7 @@ import type { Config, Source } from '../config.js';
 import { messageOf } from '../errors.js';
 import type { SuppressRule } from '../rules/event.js';
 import { suppressedBy } from '../rules/privacy.js';
-import { quoteTable } from '../sql.js';
+import { quoteTable } from '../postgres/sql.js';
 import { loadColumnTypes, personOf } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { deliveryOf, deliveryQuestions } from './questions.js';

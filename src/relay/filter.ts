@@ -6,7 +6,7 @@
  */
 
 import type { Config, Source } from '../config.js';
-import { quoteLiteral } from '../sql.js';
+import { quoteLiteral } from '../postgres/sql.js';
 import { isPerson } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 

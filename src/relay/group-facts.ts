@@ -4,7 +4,7 @@
  */
 
 import type pg from 'pg';
-import { compareText, textArray } from '../arrays.js';
+import { compareText, textArray } from '../postgres/arrays.js';
 import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../rules/group.js';
 import { groupId, memberKey } from '../rules/group.js';
 

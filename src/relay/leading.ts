@@ -12,7 +12,7 @@
 import type pg from 'pg';
 import type { Broker, Publication } from '../broker/broker.js';
 import type { Config } from '../config.js';
-import { BelfryError, messageOf } from '../errors.js';
+import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
 import { endOfDelta } from '../outbox/cursor.js';
@@ -38,12 +38,16 @@ import { resolvesByKey, resolveSql } from './resolve.js';
 import { eventsOf } from './resolved.js';
 import type { PageEvent, ResolvedRow } from './resolved.js';
 import type { BatchTraces } from './traces.js';
+import { termIsOver, Turns } from './turns.js';
 
 /** How often a paused relay looks whether it may go on. */
 const pausedMs = 250;
 
 /** Most events of a page: what a batch holds in memory, and one transaction. Fewer where they have many recipients (outbox/reader.ts). */
 const pageSize = 2_000;
+
+/** How often a sleeping leader looks after itself: lost events, new partitions. */
+const choresEveryMs = 30_000;
 
 /** How often the outbox is looked at while recipients of a wide event are being fetched. */
 const fetchingPollMs = 5;
@@ -78,12 +82,6 @@ interface Parts {
   readonly fanOut: FanOut;
 }
 
-/** Work of somebody else that waits for its turn. */
-interface Turn {
-  take(): Promise<void>;
-  refuse(error: Error): void;
-}
-
 export interface LeadingOptions {
   readonly config: Config;
   readonly broker: Broker;
@@ -114,10 +112,9 @@ export class Leading {
 
   private stopping = false;
   private dueAtMs: number | null = null;
-  private readonly turns: Turn[] = [];
+  private readonly turns: Turns;
   private readonly reading: Reading;
   private readonly work: PageWork;
-  private ended = false;
   private changes = 0;
 
   private constructor(
@@ -126,6 +123,7 @@ export class Leading {
     private readonly parts: Parts,
   ) {
     this.cursor = term.cursor;
+    this.turns = new Turns(() => options.doorbell.wake());
     const { processor, connections, deadKeys, fanOut, statement } = parts;
     const pages = new OutboxReader<ResolvedRow>({
       ...{ client: options.reader, statement, limit: pageSize },
@@ -175,9 +173,7 @@ export class Leading {
     try {
       await this.loop();
     } finally {
-      this.ended = true;
-      const over = new BelfryError('lease_lost', 'The term is over.', { retry: true });
-      for (const turn of this.turns.splice(0)) turn.refuse(over);
+      this.turns.end();
     }
   }
 
@@ -196,11 +192,8 @@ export class Leading {
       const heard = this.options.doorbell.counters.rings;
       if (prepared === null && heard > rings) this.options.rungForNothing?.();
       rings = heard;
-      if (prepared === null) {
-        const turn = this.turns.shift();
-        if (turn !== undefined) await turn.take();
-        else if (!this.parts.fanOut.pending) prepared = await this.waitForPage();
-      }
+      if (prepared === null && !(await this.turns.take()) && !this.parts.fanOut.pending)
+        prepared = await this.waitForPage();
       // Paused while it waited. The page stays unread, since only storing moves the cursor.
       if (this.term.paused()) continue;
       const backlog = prepared !== null && prepared.page.count >= prepared.page.limit;
@@ -249,8 +242,7 @@ export class Leading {
       await this.injectPrepared(processor.prepare(connections, events));
     } catch (error) {
       if (!(error instanceof BatchTooLarge)) throw error;
-      if (this.stopping || !this.term.trusted())
-        throw new BelfryError('lease_lost', 'The term is over.', { retry: true, cause: error });
+      if (this.stopping || !this.term.trusted()) throw termIsOver(error);
       const middle = events.length >> 1;
       await this.inject(events.slice(0, middle));
       await this.inject(events.slice(middle));
@@ -277,21 +269,7 @@ export class Leading {
    * what the work throws (unless an event is to blame, that ends the term too), and with `lease_lost` when the term ends first.
    */
   async whenIdle<T>(work: () => Promise<T>): Promise<T> {
-    if (this.ended) throw new BelfryError('lease_lost', 'The term is over.', { retry: true });
-    return await new Promise<T>((resolve, reject) => {
-      this.turns.push({
-        take: async () => {
-          try {
-            resolve(await work());
-          } catch (error) {
-            reject(error instanceof Error ? error : new Error(messageOf(error)));
-            if (blame(error) !== 'event') throw error;
-          }
-        },
-        refuse: reject,
-      });
-      this.options.doorbell.wake();
-    });
+    return await this.turns.wait(work);
   }
 
   /**
@@ -391,6 +369,3 @@ export class Leading {
     if (atMs !== null && (this.dueAtMs === null || atMs < this.dueAtMs)) this.dueAtMs = atMs;
   }
 }
-
-/** How often a sleeping leader looks after itself: lost events, new partitions. */
-export const choresEveryMs = 30_000;

@@ -15,7 +15,7 @@ import type { Config, Source } from '../config.js';
 import { messageOf } from '../errors.js';
 import { seedCounter } from '../inbox/seed.js';
 import type { Logger } from '../log.js';
-import { quoteTable } from '../sql.js';
+import { quoteTable } from '../postgres/sql.js';
 import { loadColumnTypes, sameKey } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { blame } from './failures.js';

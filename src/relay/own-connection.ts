@@ -5,8 +5,8 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
-import { connect } from '../postgres.js';
-import { letGo } from '../sending.js';
+import { connect } from '../postgres/connect.js';
+import { letGo } from '../postgres/sending.js';
 
 /** A table may be locked, a server silent: the look fails, and is left for the next time. */
 const bound = { lockMs: 2_000, answerMs: 10_000 } as const;

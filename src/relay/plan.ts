@@ -5,7 +5,7 @@
 
 import type { Source } from '../config.js';
 import type { LoggedEvent, Revoked } from '../inbox/store.js';
-import { parseJson } from '../json.js';
+import { parseJson } from '../postgres/json.js';
 import type { Side, SourceEvent } from '../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../rules/fold.js';
 import type { NetChange } from '../rules/fold.js';

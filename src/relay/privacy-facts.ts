@@ -6,11 +6,11 @@
  */
 
 import type pg from 'pg';
-import { textArray } from '../arrays.js';
+import { textArray } from '../postgres/arrays.js';
 import type { Config, RelationConfig, Source } from '../config.js';
 import { readableSql } from '../inbox/readable.js';
 import type { Readable } from '../inbox/readable.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 import type { Person } from '../rules/event.js';
 import { directedKey, hiddenKey, ownerKey, threadKey } from '../rules/privacy.js';
 import type { Delivery, PrivacyFacts } from '../rules/privacy.js';

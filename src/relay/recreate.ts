@@ -13,7 +13,7 @@ import type pg from 'pg';
 import { object } from '../capture/rows.js';
 import { mappedColumns } from '../config.js';
 import type { Source, TimeColumn } from '../config.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 import type { ColumnTypes } from '../schema/columns.js';
 
 /** When events were lost, as Postgres prints it: a Date has no microseconds. */

@@ -10,7 +10,7 @@
 
 import { replaceParameters } from '../config.js';
 import type { PathHop, Recipient, Source } from '../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 import { cast, isInteger, isText, personId, sameKey } from '../schema/columns.js';
 import type { ColumnTypes } from '../schema/columns.js';
 import { blocksSource, mutesSource } from './plan.js';

@@ -10,7 +10,7 @@ import { prune } from '../inbox/prune.js';
 import type { PrunePlace } from '../inbox/prune.js';
 import type { Logger } from '../log.js';
 import { dropOldPartitions, ensurePartitions } from '../outbox/partitions.js';
-import { connect } from '../postgres.js';
+import { connect } from '../postgres/connect.js';
 
 export interface RetentionOptions {
   readonly config: Config;

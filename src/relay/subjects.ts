@@ -6,7 +6,7 @@
 
 import type pg from 'pg';
 import type { Config } from '../config.js';
-import { textArray } from '../arrays.js';
+import { textArray } from '../postgres/arrays.js';
 import type { DeliverStep, Step } from './plan.js';
 
 /** Who has been told of which subject, by which actor; with the key of the notification that did. */

@@ -10,7 +10,7 @@
  */
 
 import type pg from 'pg';
-import { composites } from '../arrays.js';
+import { composites } from '../postgres/arrays.js';
 import { nowMs } from '../clock.js';
 import { Later } from '../later.js';
 import type { Logger } from '../log.js';

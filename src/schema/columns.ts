@@ -8,7 +8,7 @@
 import type pg from 'pg';
 import type { Config, PathHop } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 
 /** What the catalogue says of the tables that the config names. */
 export interface ColumnTypes {

@@ -9,7 +9,7 @@ import type pg from 'pg';
 import { replaceParameters, sqlParameters } from '../config.js';
 import type { Access, Config, PathHop, Source } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
 import { holdingRows, loadColumnTypes, tablesOf } from './columns.js';
 import type { ColumnTypes } from './columns.js';
 

@@ -13,8 +13,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ClientBase, DatabaseError } from 'pg';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { quoteLiteral } from '../sql.js';
-import { inTransaction } from '../transaction.js';
+import { quoteLiteral } from '../postgres/sql.js';
+import { inTransaction } from '../postgres/transaction.js';
 
 export interface Migration {
   /** The number that its file name begins with. */

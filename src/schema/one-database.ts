@@ -2,7 +2,7 @@
 
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { connect } from '../postgres.js';
+import { connect } from '../postgres/connect.js';
 
 /**
  * For what changes things, or reads by one URL and writes by the other: throws BelfryError `config_invalid` where they lead to two

@@ -8,7 +8,7 @@
 
 import type pg from 'pg';
 import type { Config, PathHop, Recipient, Source } from '../config.js';
-import { parseTableName, quoteIdent, quoteTable } from '../sql.js';
+import { parseTableName, quoteIdent, quoteTable } from '../postgres/sql.js';
 import { cast, isInteger } from './columns.js';
 import type { ColumnTypes } from './columns.js';
 

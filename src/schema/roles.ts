@@ -10,8 +10,8 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError, messageOf, sqlState } from '../errors.js';
-import { parseTableName, quoteIdent, quoteTable } from '../sql.js';
-import { inTransaction } from '../transaction.js';
+import { parseTableName, quoteIdent, quoteTable } from '../postgres/sql.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { tablesOf } from './columns.js';
 
 export const RELAY_ROLE = 'belfry_relay';

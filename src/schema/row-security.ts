@@ -6,7 +6,7 @@
 import type pg from 'pg';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { parseTableName } from '../sql.js';
+import { parseTableName } from '../postgres/sql.js';
 import { tablesOf } from './columns.js';
 import { RELAY_ROLE } from './roles.js';
 

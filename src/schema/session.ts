@@ -8,7 +8,7 @@
 
 import type pg from 'pg';
 import { BelfryError } from '../errors.js';
-import { connect } from '../postgres.js';
+import { connect } from '../postgres/connect.js';
 
 /** A pool with one connection would make the second client wait for ever. */
 const answerMs = 3_000;

@@ -9,7 +9,7 @@ import { uninstall } from '../../src/capture/uninstall.js';
 import { verifyCapture } from '../../src/capture/verify.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../src/embedded/postgres.js';
 import { BelfryError } from '../../src/errors.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { withDatabase, withUser } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';

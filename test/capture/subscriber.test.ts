@@ -18,7 +18,7 @@ import type { EmbeddedPostgres } from '../../src/embedded/postgres.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { createMetrics } from '../../src/metrics.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { Relay } from '../../src/relay/relay.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { withDatabase } from '../support/postgres.js';

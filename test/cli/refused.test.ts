@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { quoteIdent } from '../../src/sql.js';
+import { quoteIdent } from '../../src/postgres/sql.js';
 import { startPooler } from '../outbox/pooler.js';
 import { startBelfry } from '../support/program.js';
 import { asksForPasswords, createTestDatabase, withDatabase, withPort, withUser } from '../support/postgres.js';

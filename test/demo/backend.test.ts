@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createBackend, type Write } from '../../src/embedded/backend.js';
 import { backendRole, type People, settlePeople } from '../../src/embedded/people.js';
-import { createPool } from '../../src/postgres.js';
+import { createPool } from '../../src/postgres/connect.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 
 const page = 'http://localhost:10000';

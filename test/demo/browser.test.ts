@@ -11,7 +11,7 @@ import path from 'node:path';
 import type pg from 'pg';
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { launchBrowser } from '../support/browser.js';
 import { projectRoot } from '../support/build.js';
 import { type Program, startBelfry } from '../support/program.js';

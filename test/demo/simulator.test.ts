@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backendRole, type People, settlePeople } from '../../src/embedded/people.js';
 import { Simulator, simulatorConnections } from '../../src/embedded/simulator.js';
-import { createPool } from '../../src/postgres.js';
+import { createPool } from '../../src/postgres/connect.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 
 let database: TestDatabase;

@@ -25,7 +25,7 @@ import { type Account, chooseAccount, chooseDirectory } from '../../src/embedded
 import { type Binaries, findBinaries, findPackage } from '../../src/embedded/binaries.js';
 import { isRunning, readPidFile } from '../../src/embedded/orphan.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/postgres.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { type Program, startScript } from '../support/program.js';
 
 let base: string;

@@ -17,7 +17,7 @@ import type { App } from '../../src/app.js';
 import { installCapture } from '../../src/capture/install.js';
 import { parseConfig } from '../../src/config.js';
 import { createLogger } from '../../src/log.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { withPort } from '../support/postgres.js';
 import { startProxy } from '../support/proxy.js';

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';
 import type { Program } from '../support/program.js';

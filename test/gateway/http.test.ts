@@ -3,7 +3,7 @@
 import http from 'node:http';
 import net from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createPool } from '../../src/postgres.js';
+import { createPool } from '../../src/postgres/connect.js';
 import { startRig, tokenFor, type Rig } from './support.js';
 
 let rig: Rig;

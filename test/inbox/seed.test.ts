@@ -7,7 +7,7 @@ import { parseConfig } from '../../src/config.js';
 import type { Config } from '../../src/config.js';
 import { seedCounter, seedCounters } from '../../src/inbox/seed.js';
 import { createMetrics } from '../../src/metrics.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { Relay } from '../../src/relay/relay.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';

@@ -15,7 +15,7 @@ import {
 } from '../../src/outbox/cursor.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { Collector, insertEvent, seeded, testStatement, type TestRow } from './rig.js';
 

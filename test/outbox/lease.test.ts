@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { fence, Lease } from '../../src/outbox/lease.js';
-import { connect, createPool } from '../../src/postgres.js';
+import { connect, createPool } from '../../src/postgres/connect.js';
 import { startScript } from '../support/program.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { eventually, testLog } from './rig.js';

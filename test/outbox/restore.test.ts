@@ -6,7 +6,7 @@ import { seedCounter } from '../../src/inbox/seed.js';
 import type { Cursor } from '../../src/outbox/cursor.js';
 import type { Leadership } from '../../src/outbox/lease.js';
 import { judgePast, settlePast } from '../../src/outbox/restore.js';
-import { serverInfo } from '../../src/postgres.js';
+import { serverInfo } from '../../src/postgres/server.js';
 import { storeDead } from '../../src/relay/aside.js';
 import { requestJob, takeJob } from '../../src/relay/replay/jobs.js';
 import { startBatches } from '../relay/batches.js';

@@ -4,7 +4,7 @@ import type { Cursor } from '../../src/outbox/cursor.js';
 import { endOfDelta, unreadQuery } from '../../src/outbox/cursor.js';
 import { Doorbell } from '../../src/outbox/doorbell.js';
 import { OutboxReader, type PageColumns } from '../../src/outbox/reader.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 
 /** A row of the outbox as these tests write them: `n` tells one event from another. */
 export interface TestRow extends PageColumns {

@@ -11,7 +11,7 @@ import { OutboxReader } from '../../src/outbox/reader.js';
 import type { Page } from '../../src/outbox/reader.js';
 import { advanceWithin } from '../../src/outbox/cursor.js';
 import type { Cursor } from '../../src/outbox/cursor.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { BatchProcessor } from '../../src/relay/batch.js';
 import type { Preparation } from '../../src/relay/batch.js';
 import { FanOut } from '../../src/relay/fan-out.js';

@@ -11,7 +11,7 @@ import { unreadQuery } from '../../src/outbox/cursor.js';
 import type { Cursor } from '../../src/outbox/cursor.js';
 import { Doorbell } from '../../src/outbox/doorbell.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { writerSession } from '../../src/relay/connections.js';
 import { Leading } from '../../src/relay/leading.js';
 import { createTestDatabase } from '../support/postgres.js';

@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import type { Cursor } from '../../src/outbox/cursor.js';
 import { OutboxReader } from '../../src/outbox/reader.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import type { Preparation } from '../../src/relay/batch.js';
 import { Reading } from '../../src/relay/reading.js';
 import type { ResolvedRow } from '../../src/relay/resolved.js';

@@ -12,7 +12,7 @@ import { fingerprint, readJob, requestJob, saveJob, takeJob } from '../../src/re
 import type { Job, JobFilter } from '../../src/relay/replay/jobs.js';
 import type { ReplayMode } from '../../src/relay/replay/plan.js';
 import { countReplay } from '../../src/relay/replay/work.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { assertMigrated, migrate, migrationSql, withMigrationLock } from '../../src/schema/migrate.js';
 import { createTestDatabase, locksAwaited, type TestDatabase, withUser } from '../support/postgres.js';
 

@@ -13,7 +13,7 @@ import { installCapture } from '../../src/capture/install.js';
 import { parseConfig } from '../../src/config.js';
 import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { countReplay } from '../../src/relay/replay/work.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { dropRoles, roleStatements, runRoleStatements } from '../../src/schema/roles.js';

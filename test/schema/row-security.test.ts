@@ -11,7 +11,7 @@ import type { Config } from '../../src/config.js';
 import { diagnose } from '../../src/doctor/doctor.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { createMetrics } from '../../src/metrics.js';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { Drift, TablesChanged } from '../../src/relay/drift.js';
 import { misfits, Told } from '../../src/relay/misfits.js';
 import { PrivacyLoader } from '../../src/relay/privacy-facts.js';

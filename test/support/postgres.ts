@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { inject } from 'vitest';
-import { connect, createPool } from '../../src/postgres.js';
-import { quoteIdent } from '../../src/sql.js';
+import { connect, createPool } from '../../src/postgres/connect.js';
+import { quoteIdent } from '../../src/postgres/sql.js';
 
 export interface TestDatabase {
   readonly name: string;

@@ -1,6 +1,6 @@
 /** The test rig itself: databases that are apart from each other, and a proxy that is silent when told to. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { connect } from '../../src/postgres.js';
+import { connect } from '../../src/postgres/connect.js';
 import { launchBrowser } from './browser.js';
 import { createTestDatabase, locksAwaited, type TestDatabase, withPort } from './postgres.js';
 import { startProxy } from './proxy.js';

@@ -14,7 +14,7 @@ import type { Config } from '../../config.js';
 import type { Logger } from '../../log.js';
 import { Lease } from '../../outbox/lease.js';
 import { settlePast } from '../../outbox/restore.js';
-import { connect, createPool } from '../../postgres.js';
+import { connect, createPool } from '../../postgres/connect.js';
 import { adaptToPooler } from '../../schema/session.js';
 import { loadColumnTypes } from '../../schema/columns.js';
 import { BatchProcessor } from '../batch.js';

@@ -8,7 +8,7 @@
 
 import type pg from 'pg';
 import type { Publication } from '../../broker/broker.js';
-import { connect } from '../../postgres.js';
+import { connect } from '../../postgres/connect.js';
 import type { BatchOutcome, Preparation } from '../batch.js';
 import { replaySession } from './page.js';
 

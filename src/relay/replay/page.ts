@@ -14,7 +14,7 @@
 import type pg from 'pg';
 import { mappedColumns } from '../../config.js';
 import type { Config, Source } from '../../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../../sql.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres/sql.js';
 import type { SourceEvent } from '../../rules/event.js';
 import { samePlace } from '../../rules/fold.js';
 import { cast } from '../../schema/columns.js';

@@ -17,7 +17,7 @@ import { MemoryBroker } from '../../broker/memory.js';
 import type { Config } from '../../config.js';
 import { messageOf, sqlState } from '../../errors.js';
 import type { Batch } from '../../inbox/store.js';
-import { connect } from '../../postgres.js';
+import { connect } from '../../postgres/connect.js';
 import { loadColumnTypes, personOf } from '../../schema/columns.js';
 import { BatchProcessor } from '../batch.js';
 import type { BatchConnections, BatchOutcome, Preparation } from '../batch.js';

@@ -8,7 +8,7 @@ import type pg from 'pg';
 import type { Config } from '../../config.js';
 import { messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
-import { connect } from '../../postgres.js';
+import { connect } from '../../postgres/connect.js';
 import { blame } from '../failures.js';
 import type { ReplayHost } from './host.js';
 import { fingerprint, nextJob, readJob, retryWaits, saveJob, takeJob } from './jobs.js';

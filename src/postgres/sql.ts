@@ -1,7 +1,7 @@
 /** Names and texts as they stand in SQL. */
 
 import pg from 'pg';
-import { BelfryError } from './errors.js';
+import { BelfryError } from '../errors.js';
 
 /** `name` as an SQL identifier, always quoted. */
 export function quoteIdent(name: string): string {

@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { parseConfig } from '../src/config.js';
-import { startEmbeddedPostgres } from '../src/embedded/postgres.js';
-import type { EmbeddedPostgres } from '../src/embedded/postgres.js';
-import { createLogger } from '../src/log.js';
-import { Listener } from '../src/outbox/listener.js';
-import { connect, createPool } from '../src/postgres.js';
+import { parseConfig } from '../../src/config.js';
+import { startEmbeddedPostgres } from '../../src/embedded/postgres.js';
+import type { EmbeddedPostgres } from '../../src/embedded/postgres.js';
+import { createLogger } from '../../src/log.js';
+import { Listener } from '../../src/outbox/listener.js';
+import { connect, createPool } from '../../src/postgres/connect.js';
 
 const certificate = path.resolve('test/support/tls/cert.pem');
 let server: EmbeddedPostgres;

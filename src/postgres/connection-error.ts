@@ -1,6 +1,6 @@
 /** What is wrong where Postgres can't be reached, and what to do about it. */
 
-import { BelfryError, messageOf, sqlState } from './errors.js';
+import { BelfryError, messageOf, sqlState } from '../errors.js';
 
 /** What went wrong and what to do next, in one line and without the password. */
 export function explainConnectionError(error: unknown, url: string): BelfryError {

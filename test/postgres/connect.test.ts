@@ -2,11 +2,12 @@
 import { connect as connectTo, createServer, type AddressInfo, type Server } from 'node:net';
 import type { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { BelfryError } from '../src/errors.js';
-import { explainConnectionError } from '../src/connection-error.js';
-import { assertSuitable, connect, createPool, serverInfo } from '../src/postgres.js';
-import { parseTableName, quoteIdent, quoteLiteral } from '../src/sql.js';
-import { letGo } from '../src/sending.js';
+import { BelfryError } from '../../src/errors.js';
+import { explainConnectionError } from '../../src/postgres/connection-error.js';
+import { connect, createPool } from '../../src/postgres/connect.js';
+import { assertSuitable, serverInfo } from '../../src/postgres/server.js';
+import { parseTableName, quoteIdent, quoteLiteral } from '../../src/postgres/sql.js';
+import { letGo } from '../../src/postgres/sending.js';
 import {
   asksForPasswords,
   createTestDatabase,
@@ -14,8 +15,8 @@ import {
   withDatabase,
   withPort,
   withUser,
-} from './support/postgres.js';
-import { startProxy } from './support/proxy.js';
+} from '../support/postgres.js';
+import { startProxy } from '../support/proxy.js';
 
 let db: TestDatabase;
 beforeAll(async () => {

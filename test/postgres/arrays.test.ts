@@ -3,9 +3,9 @@
 import fc from 'fast-check';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { composites, textArray } from '../src/arrays.js';
-import { createTestDatabase } from './support/postgres.js';
-import type { TestDatabase } from './support/postgres.js';
+import { composites, textArray } from '../../src/postgres/arrays.js';
+import { createTestDatabase } from '../support/postgres.js';
+import type { TestDatabase } from '../support/postgres.js';
 
 let database: TestDatabase;
 let client: pg.Client;

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseJson } from '../src/json.js';
+import { parseJson } from '../../src/postgres/json.js';
 
 test('numbers beyond 2^53 are texts, wherever they stand; all others, and what texts say, are as they were', () => {
   const text =
