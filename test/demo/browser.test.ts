@@ -189,6 +189,17 @@ describe('one click', () => {
       .toBeGreaterThan(0);
   });
 
+  test('a second like of the same post says that it waits for its window, and then what it took', async () => {
+    const total = page.locator('.way-total');
+    await post('ada', 'bo').locator('.like').click();
+    await expect.poll(() => list('bo'), soon).toEqual(['Ada liked your post']);
+    await post('cleo', 'bo').locator('.like').click();
+    await expect.poll(() => total.textContent(), soon).toBe('Stored. Told at the end of its window.');
+    await expect.poll(() => list('bo'), soon).toEqual(['Cleo and Ada liked your post']);
+    await expect.poll(() => total.textContent(), soon).toMatch(/ from click to update, at the end of its window$/);
+    expect(await badge('bo')).toBe(1);
+  });
+
   test('she takes it back: it is withdrawn', async () => {
     const before = await likes('bo', 'bo');
     await post('ada', 'bo').locator('.like').click();

@@ -27,11 +27,11 @@ export async function openSession({ pane, posts, backend, way }) {
 
   belfry.on('status', (status) => pane.connection(wordOf(status)));
   belfry.on('notification', (item, { seq }) => {
-    way.arrived(person.id, item.type);
+    way.arrived(person.id, item.type, item.data.alert);
     pane.notify({ ...item, seq });
   });
   belfry.on('withdrawn', ({ id, type }) => {
-    way.arrived(person.id, type);
+    way.arrived(person.id, type, false);
     pane.withdraw(id);
   });
   belfry.on('state', (change) => pane.marked(change));

@@ -11,6 +11,8 @@ import { formatDuration, formatMs, h, icon, setText } from './dom.js';
 const keptWays = 30;
 /** After this long without a push the event is taken for one that rings nobody: likes and follows may wait for a window of 5 s. */
 const patienceMs = { post_like: 8000, user_follow: 8000, post_comment: 1500 };
+/** What has not arrived this long after the push waits for the end of its window: others of its kind came shortly before. */
+const heldMs = 150;
 /** What the comparison of clocks may leave, at worst. */
 const slackMs = 5;
 
@@ -57,9 +59,9 @@ export class WayPanel {
     if (this.#clicks.size > 200) this.#clicks.delete(this.#clicks.keys().next().value);
   }
 
-  /** A push reached a person's window. */
-  arrived(personId, type) {
-    this.#arrivals.push({ personId, type, at: now() });
+  /** A push reached a person's window. `rings`: it is news, and not an update in place. */
+  arrived(personId, type, rings) {
+    this.#arrivals.push({ personId, type, rings, at: now() });
     if (this.#arrivals.length > 200) this.#arrivals.shift();
     for (const way of this.#ways) if (way.waiting) this.#match(way);
   }
@@ -83,7 +85,10 @@ export class WayPanel {
     // An event of the crowd does not push away what the visitor has just done.
     if (this.#shown === null || click !== null || now() - this.#shown.addedAt > 5000) this.#shown = way;
     way.addedAt = now();
-    if (way.waiting) setTimeout(() => this.#giveUp(way), patienceMs[way.source]);
+    if (way.waiting) {
+      setTimeout(() => this.#draw(), heldMs * 2);
+      setTimeout(() => this.#giveUp(way), patienceMs[way.source]);
+    }
     this.#draw();
   }
 
@@ -98,6 +103,7 @@ export class WayPanel {
     if (arrival === undefined) return;
     if (way.click !== null) this.#clock.leftAndArrived(way.pushedAtMs, arrival.at);
     way.arrivedAt = arrival.at;
+    way.rings = arrival.rings;
     way.waiting = false;
     this.#draw();
   }
@@ -181,8 +187,12 @@ export class WayPanel {
 
   /** Why nothing has arrived. */
   #why(way) {
-    if (way.waiting) return now() - this.#here(way.pushedAtMs) > 100 ? 'waits to be merged' : '…';
+    if (way.waiting) return this.#isHeld(way, now()) ? 'waits for its window' : '…';
     return 'rings nobody';
+  }
+
+  #isHeld(way, at) {
+    return at - this.#here(way.pushedAtMs) > heldMs;
   }
 
   #draw() {
@@ -190,16 +200,14 @@ export class WayPanel {
     if (way === null) return;
     setText(this.headline, this.#sentence(way));
     if (way.arrivedAt === null) {
-      this.total.replaceChildren(
-        h('span', { class: 'words' }, way.waiting ? 'on its way' : 'Stored. It rings nobody.'),
-      );
+      const waiting = this.#isHeld(way, now()) ? 'Stored. Told at the end of its window.' : 'on its way';
+      this.total.replaceChildren(h('span', { class: 'words' }, way.waiting ? waiting : 'Stored. It rings nobody.'));
     } else {
       const [number, unit] = formatDuration(way.arrivedAt - this.#start(way)).split(' ');
       const from = way.click === null ? 'commit' : 'click';
-      this.total.replaceChildren(
-        h('strong', {}, number),
-        ` ${unit} from ${from} to ${way.op === 'removed' ? 'gone' : 'bell'}`,
-      );
+      const to = way.op === 'removed' ? 'gone' : way.rings ? 'bell' : 'update';
+      const held = !way.rings && this.#isHeld(way, way.arrivedAt) ? ', at the end of its window' : '';
+      this.total.replaceChildren(h('strong', {}, number), ` ${unit} from ${from} to ${to}${held}`);
     }
     this.steps.replaceChildren(...this.#rows(way));
     this.earlier.replaceChildren(
