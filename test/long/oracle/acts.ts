@@ -44,7 +44,9 @@ export function rowAct(random: Random, town: Town, actors: readonly string[]): A
 /** Something that concerns what others did as well. */
 export function wishAct(random: Random, town: Town): Act {
   const { people, posts } = town;
-  const [a, b] = [pick(random, people), pick(random, people)];
+  const a = pick(random, people);
+  const others = people.filter((one) => one !== a);
+  const b = pick(random, others);
   const [post, author] = pick(random, [...posts]);
   const on = random() < 0.5;
   switch (Math.floor(random() * 8)) {
@@ -135,7 +137,7 @@ function relation(
   return {
     what: `${name} of ${b} by ${a} ${on ? 'begins' : 'ends'}`,
     sql: on
-      ? `insert into ${table} (${from}, ${to}) select $1, $2 where $1 <> $2 or '${name}' = 'threadMute' on conflict do nothing returning ${to} as id`
+      ? `insert into ${table} (${from}, ${to}) values ($1, $2) on conflict do nothing returning ${to} as id`
       : `delete from ${table} where ${from} = $1 and ${to} = $2 returning ${to} as id`,
     values: [a, b],
     effects: (rows) => rows.map(() => ({ does: on ? 'set' : 'lift', relation: name, from: a, to: b })),

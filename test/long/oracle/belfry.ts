@@ -59,7 +59,12 @@ export class Belfry {
         mutes: { table: 'public.mutes', from: 'muter_id', to: 'muted_id' },
         threadMutes: { table: 'public.thread_mutes', user: 'user_id', kind: 'post', id: 'post_id' },
         aggregation: { like: windows, follow: windows },
-        limits: { connectionsPerAddress: 1_000, handshakesPerSecond: 1_000, httpPerMinute: 1_000_000, messagesPerSecond: 200 },
+        limits: {
+          connectionsPerAddress: 1_000,
+          handshakesPerSecond: 1_000,
+          httpPerMinute: 1_000_000,
+          messagesPerSecond: 200,
+        },
       });
       await writeFile(file, text);
       return file;
@@ -98,7 +103,13 @@ export class Belfry {
       return `the leader is stopped for ${Math.round(ms)} ms`;
     }
     if (dice < 0.8) {
-      const name = pick(random, ['belfry listener', 'belfry doorbell', 'belfry writer', 'belfry reader', 'belfry gateway']);
+      const name = pick(random, [
+        'belfry listener',
+        'belfry doorbell',
+        'belfry writer',
+        'belfry reader',
+        'belfry gateway',
+      ]);
       await this.database.pool.query(
         'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and datname = current_database()',
         [name],
@@ -177,7 +188,8 @@ export class Belfry {
 
 const isReady = /"msg":"ready"/;
 
-const gateways = (processes: readonly Process[]): readonly Process[] => processes.filter(({ role }) => role === 'gateway');
+const gateways = (processes: readonly Process[]): readonly Process[] =>
+  processes.filter(({ role }) => role === 'gateway');
 
 function run(role: Process['role'], config: string): Pick<Process, 'program' | 'ready'> {
   const program = startBelfry(['start', '--role', role, '--config', config]);

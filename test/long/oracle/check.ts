@@ -18,7 +18,7 @@ export interface Scene {
   /** Every post that there ever was. */
   readonly everyPost: readonly string[];
   /** Committed since everything was read. */
-  readonly committed: readonly Effect[];
+  readonly committed: Effect[];
 }
 
 /** Waits until everything was read and every page stands at its head, checks it all, and lets the model begin anew from there. */
@@ -40,7 +40,7 @@ export async function check(scene: Scene): Promise<void> {
 }
 
 /** Asks until the answer is as wanted, for 40 s; then vitest says what differs. */
-async function until(ask: () => Promise<unknown> | unknown, wanted: unknown, what: string): Promise<void> {
+async function until(ask: () => unknown, wanted: unknown, what: string): Promise<void> {
   for (const end = Date.now() + 40_000; ; await pause(50)) {
     const answer = await ask();
     try {
@@ -86,9 +86,12 @@ function foundIn(inboxes: ReadonlyMap<string, Inbox>): Found {
     for (const item of items) {
       const key = keyOf(user, item);
       expect(found.has(key), `${key} stands twice in the inbox`).toBe(false);
-      const { actors, actor_count, event_count, state } = item.data;
+      const { actors = [], actor_count, event_count, state } = item.data;
       // Everybody likes, comments or follows once.
-      expect([actor_count, event_count], `${key}: numbers of people and events`).toEqual([actors.length, actors.length]);
+      expect([actor_count, event_count], `${key}: numbers of people and events`).toEqual([
+        actors.length,
+        actors.length,
+      ]);
       found.set(key, { actors: new Set(actors.map(({ id }) => id)), state: state as State });
     }
     const counted = items.filter(({ data }) => data.state === 'unseen').length;
@@ -102,7 +105,10 @@ function inboxesHold(model: Model, found: Found): void {
     const group = model.groups.get(key);
     expect(group, `${key} stands in the inbox`).toBeDefined();
     const allowed = model.actors(group as Group, 'in', 'may');
-    expect([...actors].filter((actor) => !allowed.has(actor)), `${key} is of people who must not stand there`).toEqual([]);
+    expect(
+      [...actors].filter((actor) => !allowed.has(actor)),
+      `${key} is of people who must not stand there`,
+    ).toEqual([]);
     expect([...(group as Group).states], `the state of ${key}`).toContain(state);
   }
   for (const [key, group] of model.groups) {
@@ -164,7 +170,7 @@ function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
   for (const { data, held } of heard) {
     const key = keyOf(user, data);
     const group = model.groups.get(key);
-    const wrong = data.data.actors.filter(({ id }) => group?.possible.has(id) !== true);
+    const wrong = (data.data.actors ?? []).filter(({ id }) => group?.possible.has(id) !== true);
     expect(wrong, `${user} heard of ${key}, but not of these people may they ever have`).toEqual([]);
     if (!data.data.alert || group === undefined) continue;
     rings.set(key, (rings.get(key) ?? 0) + 1);
@@ -186,7 +192,8 @@ function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
     if (effect.does !== 'add' || effect.row.comment === null || times.get(effect.row.key) !== 1) continue;
     const { comment, actor, post } = effect.row;
     const gone = committed.some((other) => other.does === 'removePost' && other.post === post);
-    if (!gone && screen.complete && model.near(user, actor)) expect(shown(comment), `comment ${comment} is told`).toBe(1);
+    if (!gone && screen.complete && model.near(user, actor))
+      expect(shown(comment), `comment ${comment} is told`).toBe(1);
     else expect(shown(comment), `comment ${comment} is told`).toBeLessThanOrEqual(1);
   }
 }

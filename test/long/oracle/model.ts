@@ -257,7 +257,12 @@ export class Model {
     const key = groupKey(row);
     let group = this.groups.get(key);
     if (group === undefined) {
-      const none = { states: new Set<State>(), prior: new Set<State>(), shares: new Set<Share>(), possible: new Set<string>() };
+      const none = {
+        states: new Set<State>(),
+        prior: new Set<State>(),
+        shares: new Set<Share>(),
+        possible: new Set<string>(),
+      };
       const still = { touches: 0, emptied: true, mayRing: false, mustRing: false, closed: false };
       group = { key, recipient: row.recipient, ...none, ...still };
       this.groups.set(key, group);
@@ -294,7 +299,8 @@ export class Model {
 
 const pair = (a: string, b: string): string => [a, b].sort().join(' ');
 
-const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): boolean => exists && wanted.includes(presence);
+const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): boolean =>
+  exists && wanted.includes(presence);
 
 const newShare = (row: Row): Share => ({
   ...{ row, exists: false, presence: 'out', fresh: false, barred: false, muted: false },

@@ -60,7 +60,7 @@ export async function round(database: TestDatabase, belfry: Belfry, random: Rand
 
 class Writer {
   constructor(
-    private readonly scene: Scene & { readonly committed: Effect[] },
+    private readonly scene: Scene,
     private readonly clients: readonly [pg.Client, pg.Client],
     private readonly random: Random,
     private readonly log: string[],
@@ -152,7 +152,10 @@ class Writer {
     await second.query('commit');
     await sleep(this.random() * 30);
     await first.query('commit');
-    this.done(`${late.map(({ what }) => what).join(', ')}; and beside it ${early.map(({ what }) => what).join(', ')}`, effects);
+    this.done(
+      `${late.map(({ what }) => what).join(', ')}; and beside it ${early.map(({ what }) => what).join(', ')}`,
+      effects,
+    );
   }
 
   private async prefer(): Promise<void> {

@@ -36,6 +36,7 @@ export class Screen {
   private readonly channels = new Set<string>();
   private client: Client;
   private lastSeq = 0;
+  private ownSeq = 0;
   private readonly offsets = new Map<string, number>();
   /** By channel and offset, of all connections. */
   private readonly contents = new Map<string, string>();
@@ -47,8 +48,9 @@ export class Screen {
     this.client = this.open();
   }
 
+  /** The position of a mark of its own comes as no push, but with the answer. */
   get seq(): number {
-    return this.client.position?.seq ?? 0;
+    return Math.max(this.client.position?.seq ?? 0, this.ownSeq);
   }
 
   get online(): boolean {
@@ -94,7 +96,8 @@ export class Screen {
   }
 
   async mark(state: 'seen' | 'read', target: MarkTarget): Promise<void> {
-    await this.client[state]('ids' in target ? target.ids : target);
+    const { seq, unchanged } = await this.client[state]('ids' in target ? target.ids : target);
+    if (unchanged !== true) this.ownSeq = seq;
     this.marked(target, state);
   }
 
@@ -173,7 +176,11 @@ export class Screen {
 
   /** One offset is one event, whatever connection brings it; counts are as they are now, and a block may hide what it was. */
   private compare(frame: Readonly<Record<string, unknown>>): void {
-    const { channel, offset, data } = frame as { channel?: string; offset?: number; data?: { comment?: { id: unknown } } };
+    const { channel, offset, data } = frame as {
+      channel?: string;
+      offset?: number;
+      data?: { comment?: { id: unknown } };
+    };
     if (channel === undefined || offset === undefined || data?.comment === undefined) return;
     const place = `${channel} ${offset}`;
     const content = String(data.comment.id);
