@@ -154,7 +154,13 @@ async function countersHold({ pool, everyPost, screens }: Scene): Promise<void> 
 }
 
 /** The page is the inbox, in its order. */
-async function pageHolds({ belfry }: Scene, screen: Screen, inbox: Inbox): Promise<void> {
+async function pageHolds({ belfry, model }: Scene, screen: Screen, inbox: Inbox): Promise<void> {
+  for (const item of inbox.items) {
+    const held = screen.list.get(item.id);
+    // As if it had fetched: a window that ends says nothing to those who want to hear nothing.
+    if (held !== undefined && model.groups.get(keyOf(screen.user, item))?.untold === true)
+      screen.list.set(item.id, { seq: held.seq, data: item });
+  }
   const shown = ({ id, type, message, data }: NotificationData) => ({
     ...{ id, type, message, state: data.state, actors: data.actors, count: data.actor_count, object: data['object'] },
   });

@@ -66,6 +66,8 @@ export interface Group {
   mayRing: boolean;
   /** Its only change rings on every page. */
   mustRing: boolean;
+  /** Its recipient wanted to hear nothing when a window may have ended: the inbox has what no page was told. */
+  untold: boolean;
   /** A muted thread closed its notification: what comes later begins another. */
   closed: boolean;
 }
@@ -127,7 +129,7 @@ export class Model {
       group.prior = new Set(group.states);
       group.touches = 0;
       group.emptied = now === undefined;
-      group.mayRing = group.mustRing = false;
+      group.mayRing = group.mustRing = group.untold = false;
       group.possible.clear();
       for (const actor of now?.actors ?? []) group.possible.add(actor);
     }
@@ -212,6 +214,7 @@ export class Model {
       return this.loosen();
     }
     this.unwanted.add(key);
+    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && group.recipient === user;
     for (const share of this.shares.values()) {
       const { row, exists, fresh, presence } = share;
       if (!exists || !fresh || presence !== 'in' || row.recipient !== user || (kind ?? row.kind) !== row.kind) continue;
@@ -238,6 +241,7 @@ export class Model {
   private changed({ row }: Share): void {
     const group = this.group(row);
     group.touches += 1;
+    group.untold ||= !this.wanted(row);
     group.mustRing = false;
     group.emptied ||= this.actors(group, 'in').size === 0;
     for (const state of group.prior) group.states.add(state);
@@ -263,7 +267,7 @@ export class Model {
         shares: new Set<Share>(),
         possible: new Set<string>(),
       };
-      const still = { touches: 0, emptied: true, mayRing: false, mustRing: false, closed: false };
+      const still = { touches: 0, emptied: true, mayRing: false, mustRing: false, untold: false, closed: false };
       group = { key, recipient: row.recipient, ...none, ...still };
       this.groups.set(key, group);
     }
@@ -276,8 +280,11 @@ export class Model {
   }
 
   private allowed(row: Row): boolean {
-    const { actor, recipient, kind } = row;
-    if (actor === recipient || this.hidden(row)) return false;
+    const { actor, recipient } = row;
+    return actor !== recipient && !this.hidden(row) && this.wanted(row);
+  }
+
+  private wanted({ recipient, kind }: Row): boolean {
     return !this.unwanted.has(`${recipient} anything`) && !this.unwanted.has(`${recipient} ${kind}`);
   }
 
