@@ -173,6 +173,12 @@ async function pageHolds({ belfry, model }: Scene, screen: Screen, inbox: Inbox)
 function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
   const { user, heard, told, comments } = screen;
   const rings = new Map<string, number>();
+  const history = (key: string): string =>
+    JSON.stringify(
+      heard
+        .filter(({ data }) => keyOf(user, data) === key)
+        .map(({ seq, held, data: { id, data } }) => [seq, id, held, data]),
+    );
   for (const { data, held } of heard) {
     const key = keyOf(user, data);
     const group = model.groups.get(key);
@@ -181,10 +187,13 @@ function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
     if (!data.data.alert || group === undefined) continue;
     rings.set(key, (rings.get(key) ?? 0) + 1);
     expect(group.mayRing, `${key} rings, and nothing is new`).toBe(true);
-    expect(held === null || held === 'read' || group.emptied, `${key} rings, and was ${held ?? ''} already`).toBe(true);
+    expect(
+      held === null || held === 'read' || group.emptied,
+      `${key} rings, and was ${held ?? ''} already: ${history(key)}`,
+    ).toBe(true);
   }
   for (const [key, group] of model.groups)
-    if (group.mustRing && group.recipient === user) expect(rings.get(key), `rings of ${key}`).toBe(1);
+    if (group.mustRing && group.recipient === user) expect(rings.get(key), `rings of ${key}: ${history(key)}`).toBe(1);
 
   for (const { actor, channel } of told)
     expect(model.apart(user, actor), `${user} was told in ${channel} of ${actor}, whom a block keeps away`).toBe(false);

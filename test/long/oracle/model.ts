@@ -128,7 +128,7 @@ export class Model {
       if (now !== undefined) group.states = new Set([now.state]);
       group.prior = new Set(group.states);
       group.touches = 0;
-      group.emptied = now === undefined;
+      group.emptied = false;
       group.mayRing = group.mustRing = group.untold = false;
       group.possible.clear();
       for (const actor of now?.actors ?? []) group.possible.add(actor);
@@ -267,7 +267,7 @@ export class Model {
         shares: new Set<Share>(),
         possible: new Set<string>(),
       };
-      const still = { touches: 0, emptied: true, mayRing: false, mustRing: false, untold: false, closed: false };
+      const still = { touches: 0, emptied: false, mayRing: false, mustRing: false, untold: false, closed: false };
       group = { key, recipient: row.recipient, ...none, ...still };
       this.groups.set(key, group);
     }

@@ -31,15 +31,14 @@ export async function round(database: TestDatabase, belfry: Belfry, random: Rand
     for (const screen of screens) for (const post of posts.keys()) await screen.watch(post);
     for (let phase = 1; phase <= phases; phase += 1) {
       await writer.marks();
-      const returns: (() => void)[] = [];
       for (let left = 8 + Math.floor(random() * 25); left > 0; left -= 1) {
         if (random() < 0.07) log.push(await belfry.trouble(random));
-        if (random() < 0.04) returns.push(pick(random, screens).leave());
-        if (random() < 0.1) returns.splice(0).forEach((comeBack) => comeBack());
+        if (random() < 0.04) pick(random, screens).leave();
+        if (random() < 0.1) for (const screen of screens) screen.comeBack();
         await writer.act();
         if (random() < 0.6) await sleep(random() * 40);
       }
-      returns.forEach((comeBack) => comeBack());
+      for (const screen of screens) screen.comeBack();
       log.push('everything is read');
       await check(scene);
       committed.length = 0;

@@ -17,6 +17,7 @@ export interface Held {
 
 /** A notification that came, and in which state the page held it until then; null where it did not. */
 export interface Heard {
+  readonly seq: number;
   readonly data: NotificationData;
   readonly held: NotificationState | null;
 }
@@ -78,21 +79,24 @@ export class Screen {
     await this.subscribe(this.client, `post:${post}`);
   }
 
-  /** Goes away and comes back with what it holds; channels begin anew. */
-  leave(): () => void {
-    const { position } = this.client;
+  /** Goes away; `comeBack` begins with what it holds, its channels anew. */
+  leave(): void {
     this.complete = false;
     this.client.close();
     this.offsets.clear();
-    return () => {
-      this.client = this.open(position);
-      for (const channel of this.channels) void this.subscribe(this.client, channel).catch(() => undefined);
-    };
+  }
+
+  comeBack(): void {
+    if (this.client.status.status !== 'closed') return;
+    this.client = this.open();
+    for (const channel of this.channels) void this.subscribe(this.client, channel).catch(() => undefined);
   }
 
   /** As if the network said that it is back: nobody waits half a minute for the next attempt. */
   hurry(): void {
-    if (this.client.status.status === 'waiting') this.leave()();
+    if (this.client.status.status !== 'waiting') return;
+    this.leave();
+    this.comeBack();
   }
 
   async mark(state: 'seen' | 'read', target: MarkTarget): Promise<void> {
@@ -114,7 +118,7 @@ export class Screen {
     });
     client.on('notification', (data, { seq = 0 }) => {
       this.move(seq);
-      this.heard.push({ data, held: this.list.get(data.id)?.data.data.state ?? null });
+      this.heard.push({ seq, data, held: this.list.get(data.id)?.data.data.state ?? null });
       this.list.set(data.id, { seq, data });
     });
     client.on('withdrawn', ({ id }, { seq }) => {
