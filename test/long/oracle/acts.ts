@@ -1,7 +1,7 @@
 /** What people do, as a backend would write it; what each statement really changed goes to the model. */
 
 import type pg from 'pg';
-import type { Effect, Kind, Row } from './model.js';
+import type { Effect, Kind, Relation, Row } from './model.js';
 
 /** Numbers from 0 to 1. */
 export type Random = () => number;
@@ -53,12 +53,12 @@ export function wishAct(random: Random, town: Town): Act {
     case 0:
     case 1:
     case 2:
-      return relation(on, 'block', 'blocks', ['blocker_id', 'blocked_id'], [a, b]);
+      return stand(on, 'block', [a, b]);
     case 3:
     case 4:
-      return relation(on, 'mute', 'mutes', ['muter_id', 'muted_id'], [a, b]);
+      return stand(on, 'mute', [a, b]);
     case 5:
-      return relation(on, 'threadMute', 'thread_mutes', ['user_id', 'post_id'], [author, post]);
+      return stand(on, 'threadMute', [author, post]);
     case 6:
       return {
         what: `${a} turns notifications ${on ? 'on' : 'off'}`,
@@ -74,6 +74,17 @@ export function wishAct(random: Random, town: Town): Act {
         effects: () => [{ does: 'removePost', post }],
       };
   }
+}
+
+/** Somebody does something, is blocked (or blocks) for it, and is forgiven at once. */
+export function quarrel(random: Random, town: Town): Act[] {
+  const actor = pick(random, town.people);
+  const [post, author] = pick(random, [...town.posts]);
+  const cause = pick(random, [like(actor, post, author), comment(actor, post, author), follow(actor, author)]);
+  if (actor === author) return [cause];
+  const sides: readonly [string, string] = random() < 0.5 ? [author, actor] : [actor, author];
+  const name = pick(random, ['block', 'block', 'mute'] as const);
+  return [cause, stand(true, name, sides), rowAct(random, town, town.people), stand(false, name, sides)];
 }
 
 const like = (actor: string, post: string, author: string): Act => ({
@@ -127,13 +138,15 @@ function comments(random: Random, row: Row): Act {
   };
 }
 
-function relation(
-  on: boolean,
-  name: 'block' | 'mute' | 'threadMute',
-  table: string,
-  [from, to]: readonly [string, string],
-  [a, b]: readonly [string, string],
-): Act {
+const relations = {
+  block: ['blocks', 'blocker_id', 'blocked_id'],
+  mute: ['mutes', 'muter_id', 'muted_id'],
+  threadMute: ['thread_mutes', 'user_id', 'post_id'],
+} as const;
+
+/** A block or mute begins or ends. */
+function stand(on: boolean, name: Relation, [a, b]: readonly [string, string]): Act {
+  const [table, from, to] = relations[name];
   return {
     what: `${name} of ${b} by ${a} ${on ? 'begins' : 'ends'}`,
     sql: on

@@ -84,10 +84,9 @@ export class Belfry {
 
   /** Some misfortune; returns what it was. What it takes to recover from it is waited for by `recovered`. */
   async trouble(random: Random): Promise<string> {
-    const leader = await this.leader();
     const dice = random();
     if (dice < 0.25) {
-      this.restart(leader);
+      this.restart(await this.leader());
       return 'the leader is killed';
     }
     if (dice < 0.35) {
@@ -96,11 +95,7 @@ export class Belfry {
     }
     if (dice < 0.65) {
       // Longer than a lease lasts, now and then: the other relay takes over, and this one wakes up in its term.
-      const ms = random() < 0.1 ? 9_500 : 100 + random() * 1_400;
-      const { child } = leader.program;
-      child.kill('SIGSTOP');
-      this.frozen.push(pause(ms).then(() => void child.kill('SIGCONT')));
-      return `the leader is stopped for ${Math.round(ms)} ms`;
+      return await this.freeze(random() < 0.1 ? 9_500 : 100 + random() * 1_400);
     }
     if (dice < 0.8) {
       const name = pick(random, [
@@ -122,6 +117,14 @@ export class Belfry {
     }
     await this.setPaused(true);
     return 'the relay is paused';
+  }
+
+  /** The leader is stopped for so long, and goes on. */
+  async freeze(ms: number): Promise<string> {
+    const { child } = (await this.leader()).program;
+    child.kill('SIGSTOP');
+    this.frozen.push(pause(ms).then(() => void child.kill('SIGCONT')));
+    return `the leader is stopped for ${Math.round(ms)} ms`;
   }
 
   /** Everything runs again. */

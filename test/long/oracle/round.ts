@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TestDatabase } from '../../support/postgres.js';
 import { addPost, addUsers } from '../../support/social.js';
-import { pick, rowAct, run, wishAct, type Act, type Random, type Town } from './acts.js';
+import { pick, quarrel, rowAct, run, wishAct, type Act, type Random, type Town } from './acts.js';
 import type { Belfry } from './belfry.js';
 import { check, type Scene } from './check.js';
 import { groupKey, Model, type Effect, type Kind } from './model.js';
@@ -71,7 +71,13 @@ class Writer {
     const [client] = this.clients;
     const dice = random();
     if (dice < 0.3) return await this.transaction([this.one()]);
-    if (dice < 0.45) return await this.transaction([wishAct(random, this.scene.town)]);
+    if (dice < 0.42) return await this.transaction([wishAct(random, this.scene.town)]);
+    if (dice < 0.48) {
+      // All of it is read at once.
+      this.log.push(await this.scene.belfry.freeze(300));
+      for (const act of quarrel(random, this.scene.town)) await this.transaction([act]);
+      return;
+    }
     if (dice < 0.6) return await this.transaction(this.some(8));
     if (dice < 0.7) {
       await client.query('begin');
