@@ -1,7 +1,7 @@
 /** What people do, as a backend would write it; what each statement really changed goes to the model. */
 
 import type pg from 'pg';
-import type { Effect, Kind, Relation, Row } from './model.js';
+import type { Effect, Relation, Row } from './model.js';
 
 /** Numbers from 0 to 1. */
 export type Random = () => number;
@@ -16,6 +16,8 @@ export interface Town {
   /** Comments that were committed, hidden ones too. */
   readonly comments: Map<string, Row>;
 }
+
+type Pair = readonly [string, string];
 
 /** Something to be done by a statement, within a transaction. */
 export interface Act {
@@ -33,93 +35,99 @@ export function rowAct(random: Random, town: Town, actors: readonly string[]): A
   const other = pick(random, town.people);
   const theirs = [...town.comments.values()].filter((row) => actors.includes(row.actor));
   const dice = random();
-  if (dice < 0.33) return like(actor, post, author);
-  if (dice < 0.5) return unlike(actor, post);
+  if (dice < 0.5) return like(dice < 0.33, actor, post, author);
   if (dice < 0.66) return comment(actor, post, author);
   if (dice < 0.76 && theirs.length > 0) return comments(random, pick(random, theirs));
-  if (dice < 0.9) return follow(actor, other);
-  return unfollow(actor, other);
+  return follow(dice < 0.9, actor, other);
 }
 
 /** Something that concerns what others did as well. */
 export function wishAct(random: Random, town: Town): Act {
   const { people, posts } = town;
   const a = pick(random, people);
-  const others = people.filter((one) => one !== a);
-  const b = pick(random, others);
+  const b = pick(
+    random,
+    people.filter((one) => one !== a),
+  );
   const [post, author] = pick(random, [...posts]);
   const on = random() < 0.5;
-  switch (Math.floor(random() * 8)) {
-    case 0:
-    case 1:
-    case 2:
-      return stand(on, 'block', [a, b]);
-    case 3:
-    case 4:
-      return stand(on, 'mute', [a, b]);
-    case 5:
-      return stand(on, 'threadMute', [author, post]);
-    case 6:
-      return {
-        what: `${a} turns notifications ${on ? 'on' : 'off'}`,
-        sql: 'update users set notifications_enabled = $2 where id = $1 returning id',
-        values: [a, on],
-        effects: () => [{ does: 'wants', user: a, kind: null, on }],
-      };
-    default:
-      return {
-        what: `post ${post} is deleted`,
-        sql: 'delete from posts where id = $1 returning id',
-        values: [post],
-        effects: () => [{ does: 'removePost', post }],
-      };
-  }
+  const dice = random();
+  if (dice < 0.4) return stand(on, 'block', [a, b]);
+  if (dice < 0.65) return stand(on, 'mute', [a, b]);
+  if (dice < 0.75) return stand(on, 'threadMute', [author, post]);
+  if (dice < 0.85)
+    return {
+      what: `${a} turns notifications ${on ? 'on' : 'off'}`,
+      sql: 'update users set notifications_enabled = $2 where id = $1',
+      values: [a, on],
+      effects: () => [{ does: 'wants', user: a, kind: null, on }],
+    };
+  return {
+    what: `${post} is deleted`,
+    sql: 'delete from posts where id = $1',
+    values: [post],
+    effects: () => [{ does: 'removePost', post }],
+  };
 }
 
 /** Somebody does something, is blocked (or blocks) for it, and is forgiven at once. */
 export function quarrel(random: Random, town: Town): Act[] {
   const actor = pick(random, town.people);
   const [post, author] = pick(random, [...town.posts]);
-  const cause = pick(random, [like(actor, post, author), comment(actor, post, author), follow(actor, author)]);
+  const cause = pick(random, [
+    like(true, actor, post, author),
+    comment(actor, post, author),
+    follow(true, actor, author),
+  ]);
   if (actor === author) return [cause];
-  const sides: readonly [string, string] = random() < 0.5 ? [author, actor] : [actor, author];
+  const sides: Pair = random() < 0.5 ? [author, actor] : [actor, author];
   const name = pick(random, ['block', 'block', 'mute'] as const);
   return [cause, stand(true, name, sides), rowAct(random, town, town.people), stand(false, name, sides)];
 }
 
-const like = (actor: string, post: string, author: string): Act => ({
-  what: `${actor} likes ${post} of ${author}`,
-  sql: 'insert into likes (user_id, post_id) values ($1, $2) on conflict do nothing returning post_id as id',
-  values: [actor, post],
-  effects: (rows) => rows.map(() => added('like', `like ${actor} ${post}`, actor, author, { post })),
-});
+/** A row that is there or not: the tables of pairs, with the names of their columns. */
+const pairs = {
+  like: ['likes', 'user_id', 'post_id'],
+  follow: ['follows', 'follower_id', 'followed_id'],
+  block: ['blocks', 'blocker_id', 'blocked_id'],
+  mute: ['mutes', 'muter_id', 'muted_id'],
+  threadMute: ['thread_mutes', 'user_id', 'post_id'],
+} as const;
 
-const unlike = (actor: string, post: string): Act => ({
-  what: `${actor} unlikes ${post}`,
-  sql: 'delete from likes where user_id = $1 and post_id = $2 returning post_id as id',
-  values: [actor, post],
-  effects: (rows) => rows.map(() => ({ does: 'remove', key: `like ${actor} ${post}` })),
-});
+function pairAct(on: boolean, name: keyof typeof pairs, [a, b]: Pair, effect: Effect): Act {
+  const [table, from, to] = pairs[name];
+  return {
+    what: `${a} ${on ? '' : 'un'}${name}s ${b}`,
+    sql: on
+      ? `insert into ${table} (${from}, ${to}) values ($1, $2) on conflict do nothing returning ${to} as id`
+      : `delete from ${table} where ${from} = $1 and ${to} = $2 returning ${to} as id`,
+    values: [a, b],
+    effects: (rows) => rows.map(() => effect),
+  };
+}
 
-const follow = (actor: string, followed: string): Act => ({
-  what: `${actor} follows ${followed}`,
-  sql: 'insert into follows (follower_id, followed_id) values ($1, $2) on conflict do nothing returning followed_id as id',
-  values: [actor, followed],
-  effects: (rows) => rows.map(() => added('follow', `follow ${actor} ${followed}`, actor, followed, {})),
-});
+const stand = (on: boolean, relation: Relation, [from, to]: Pair): Act =>
+  pairAct(on, relation, [from, to], { does: on ? 'set' : 'lift', relation, from, to });
 
-const unfollow = (actor: string, followed: string): Act => ({
-  what: `${actor} unfollows ${followed}`,
-  sql: 'delete from follows where follower_id = $1 and followed_id = $2 returning followed_id as id',
-  values: [actor, followed],
-  effects: (rows) => rows.map(() => ({ does: 'remove', key: `follow ${actor} ${followed}` })),
-});
+function like(on: boolean, actor: string, post: string, recipient: string): Act {
+  const row: Row = { kind: 'like', key: `like ${actor} ${post}`, actor, recipient, post, comment: null };
+  return pairAct(on, 'like', [actor, post], on ? { does: 'add', row } : { does: 'remove', key: row.key });
+}
 
-const comment = (actor: string, post: string, author: string): Act => ({
-  what: `${actor} comments ${post} of ${author}`,
+function follow(on: boolean, actor: string, recipient: string): Act {
+  const row: Row = { kind: 'follow', key: `follow ${actor} ${recipient}`, actor, recipient, post: null, comment: null };
+  return pairAct(on, 'follow', [actor, recipient], on ? { does: 'add', row } : { does: 'remove', key: row.key });
+}
+
+const comment = (actor: string, post: string, recipient: string): Act => ({
+  what: `${actor} comments ${post}`,
   sql: `insert into comments (user_id, post_id, content) values ($1, $2, 'hello') returning id`,
   values: [actor, post],
-  effects: (rows) => rows.map(({ id }) => added('comment', `comment ${id}`, actor, author, { post, comment: id })),
+  effects: (rows) =>
+    rows.map(({ id }) => ({
+      does: 'add',
+      row: { kind: 'comment', key: `comment ${id}`, actor, recipient, post, comment: id },
+    })),
 });
 
 /** Deletes a comment, or hides it, or shows it again. */
@@ -137,33 +145,6 @@ function comments(random: Random, row: Row): Act {
     effects: (rows) => rows.map(() => (effect === 'add' ? { does: 'add', row } : { does: 'remove', key: row.key })),
   };
 }
-
-const relations = {
-  block: ['blocks', 'blocker_id', 'blocked_id'],
-  mute: ['mutes', 'muter_id', 'muted_id'],
-  threadMute: ['thread_mutes', 'user_id', 'post_id'],
-} as const;
-
-/** A block or mute begins or ends. */
-function stand(on: boolean, name: Relation, [a, b]: readonly [string, string]): Act {
-  const [table, from, to] = relations[name];
-  return {
-    what: `${name} of ${b} by ${a} ${on ? 'begins' : 'ends'}`,
-    sql: on
-      ? `insert into ${table} (${from}, ${to}) values ($1, $2) on conflict do nothing returning ${to} as id`
-      : `delete from ${table} where ${from} = $1 and ${to} = $2 returning ${to} as id`,
-    values: [a, b],
-    effects: (rows) => rows.map(() => ({ does: on ? 'set' : 'lift', relation: name, from: a, to: b })),
-  };
-}
-
-const added = (
-  kind: Kind,
-  key: string,
-  actor: string,
-  recipient: string,
-  { post = null, comment = null }: { readonly post?: string | null; readonly comment?: string | null },
-): Effect => ({ does: 'add', row: { kind, key, actor, recipient, post, comment } });
 
 /** Runs it; returns what it changed once the transaction is committed. */
 export async function run(client: pg.ClientBase, act: Act): Promise<readonly Effect[]> {

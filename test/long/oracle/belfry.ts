@@ -1,12 +1,11 @@
 /** Belfry as it runs in earnest: two relays, of which one leads, two gateways, a broker; every one a process, and what befalls them. */
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import type { NotificationData } from '../../../src/client/index.js';
+import { freePort } from '../../support/cluster.js';
 import type { TestDatabase } from '../../support/postgres.js';
 import { startBelfry, type Program } from '../../support/program.js';
 import { startProxy, type Proxy } from '../../support/proxy.js';
@@ -197,12 +196,4 @@ const gateways = (processes: readonly Process[]): readonly Process[] =>
 function run(role: Process['role'], config: string): Pick<Process, 'program' | 'ready'> {
   const program = startBelfry(['start', '--role', role, '--config', config]);
   return { program, ready: program.waitFor(isReady) };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -75,7 +75,8 @@ async function quiet({ pool, screens, town, belfry }: Scene): Promise<void> {
 /** One notification for each group. */
 type Found = Map<string, { readonly actors: ReadonlySet<string>; readonly state: State }>;
 
-function keyOf(user: string, data: NotificationData): string {
+/** The group of a notification of this person. */
+export function keyOf(user: string, data: NotificationData): string {
   const { post_id: post = null, comment_id: comment = null } = data as { post_id?: string; comment_id?: string };
   return groupKey({ kind: data.type as Kind, recipient: user, post, comment });
 }

@@ -6,8 +6,8 @@ import type { TestDatabase } from '../../support/postgres.js';
 import { addPost, addUsers } from '../../support/social.js';
 import { pick, quarrel, rowAct, run, wishAct, type Act, type Random, type Town } from './acts.js';
 import type { Belfry } from './belfry.js';
-import { check, type Scene } from './check.js';
-import { groupKey, Model, type Effect, type Kind } from './model.js';
+import { check, keyOf, type Scene } from './check.js';
+import { Model, type Effect } from './model.js';
 import { Screen } from './screen.js';
 
 const phases = 3;
@@ -85,7 +85,7 @@ class Writer {
       await client.query('rollback');
       return;
     }
-    if (dice < 0.8) return await this.withSavepoint();
+    if (dice < 0.8) return await this.transaction(this.some(2), this.some(3), this.some(2));
     if (dice < 0.92) return await this.beside();
     if (dice < 0.96) return await this.prefer();
     await this.markOne();
@@ -93,18 +93,15 @@ class Writer {
 
   /** What everybody does to what they hold; everything was read, so it is certain what is marked. */
   async marks(): Promise<void> {
-    const { screens, model } = this.scene;
-    for (const screen of screens) {
+    for (const screen of this.scene.screens) {
       if (this.random() < 0.5) continue;
       const state = pick(this.random, ['seen', 'read'] as const);
       const all = this.random() < 0.5;
       const items = screen.items().filter(() => all || this.random() < 0.5);
       if (items.length === 0) continue;
       await screen.mark(state, all ? { through: screen.seq } : { ids: items.map(({ id }) => id) });
-      const groups = [...model.groups.values()].filter(({ key }) =>
-        items.some((item) => key === keyOfItem(screen.user, item as never)),
-      );
-      this.done(`${screen.user} has ${state}`, [[{ does: 'mark', state, groups: groups.map(({ key }) => key) }]]);
+      const groups = items.map((item) => keyOf(screen.user, item));
+      this.done(`${screen.user} has ${state} ${items.length}`, [[{ does: 'mark', state, groups }]]);
     }
   }
 
@@ -116,27 +113,18 @@ class Writer {
     return Array.from({ length: 1 + Math.floor(this.random() * most) }, () => this.one(actors));
   }
 
-  private async transaction(acts: readonly Act[]): Promise<void> {
+  /** What is undone is rolled back to a savepoint, before what comes after. */
+  private async transaction(acts: readonly Act[], undone: readonly Act[] = [], after: readonly Act[] = []) {
     const [client] = this.clients;
-    await client.query('begin');
     const effects: Effect[] = [];
+    await client.query('begin');
     for (const act of acts) effects.push(...(await run(client, act)));
-    await client.query('commit');
-    this.done(acts.map(({ what }) => what).join(', '), [effects]);
-  }
-
-  private async withSavepoint(): Promise<void> {
-    const [client] = this.clients;
-    const [before, undone, after] = [this.some(2), this.some(3), this.some(2)];
-    const effects: Effect[] = [];
-    await client.query('begin');
-    for (const act of before) effects.push(...(await run(client, act)));
-    await client.query('savepoint s');
+    if (undone.length > 0) await client.query('savepoint s');
     for (const act of undone) await run(client, act);
-    await client.query('rollback to s');
+    if (undone.length > 0) await client.query('rollback to s');
     for (const act of after) effects.push(...(await run(client, act)));
     await client.query('commit');
-    this.done([...before, ...after].map(({ what }) => what).join(', '), [effects]);
+    this.done(told([...acts, ...after]), [effects]);
   }
 
   /** Two transactions of different people, interleaved; the one that began first and has the lower ids commits last. */
@@ -157,10 +145,7 @@ class Writer {
     await second.query('commit');
     await sleep(this.random() * 30);
     await first.query('commit');
-    this.done(
-      `${late.map(({ what }) => what).join(', ')}; and beside it ${early.map(({ what }) => what).join(', ')}`,
-      effects,
-    );
+    this.done(`${told(late)}; and beside it ${told(early)}`, effects);
   }
 
   private async prefer(): Promise<void> {
@@ -181,7 +166,7 @@ class Writer {
     const item = items[Math.floor(which * items.length)];
     if (item === undefined) return;
     await belfry.call(user, 'POST', `/${state}`, { ids: [item.id] });
-    this.done(`${user} has ${state} one`, [[{ does: 'mark', state, groups: [keyOfItem(user, item as never)] }]]);
+    this.done(`${user} has ${state} one`, [[{ does: 'mark', state, groups: [keyOf(user, item)] }]]);
   }
 
   private done(what: string, effects: readonly (readonly Effect[])[]): void {
@@ -196,5 +181,4 @@ class Writer {
   }
 }
 
-const keyOfItem = (recipient: string, item: { type: Kind; post_id?: string; comment_id?: string }): string =>
-  groupKey({ kind: item.type, recipient, post: item.post_id ?? null, comment: item.comment_id ?? null });
+const told = (acts: readonly Act[]): string => acts.map(({ what }) => what).join(', ');
