@@ -61,11 +61,18 @@ async function quiet({ pool, screens, town, belfry }: Scene): Promise<void> {
                 (select count(*) from belfry.notification where due_at is not null and user_id = any($1))::text as waiting`,
         [town.people],
       );
-      const heads = await pool.query<{ user_id: string; seq: string }>('select user_id, seq from belfry.head');
-      const at = new Map(heads.rows.map(({ user_id, seq }) => [user_id, Number(seq)]));
+      const heads = await pool.query<{ stream: string; at: number }>(
+        `select user_id as stream, seq::int as at from belfry.head
+         union all select channel, "offset"::int from belfry.channel_head`,
+      );
+      const at = new Map(heads.rows.map((head) => [head.stream, head.at]));
       if (Date.now() - began > 5_000) for (const screen of screens) screen.hurry();
-      const behind = screens.filter(({ user, seq, online }) => !online || seq !== (at.get(user) ?? 0));
-      return { ...rows[0], behind: behind.map(({ user, seq }) => `${user} at ${seq} of ${at.get(user) ?? 0}`) };
+      const behind = screens.flatMap(({ user, seq, online, offsets }) =>
+        [[user, online ? seq : -1] as const, ...offsets]
+          .filter(([stream, known]) => known !== (at.get(stream) ?? 0))
+          .map(([stream, known]) => `${user} at ${known} of ${at.get(stream) ?? 0} in ${stream}`),
+      );
+      return { ...rows[0], behind };
     },
     { unread: '0', waiting: '0', behind: [] },
     'everything is read',

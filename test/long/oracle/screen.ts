@@ -38,7 +38,8 @@ export class Screen {
   private client: Client;
   private lastSeq = 0;
   private ownSeq = 0;
-  private readonly offsets = new Map<string, number>();
+  /** Of each channel the last that it knows. */
+  readonly offsets = new Map<string, number>();
   /** By channel and offset, of all connections. */
   private readonly contents = new Map<string, string>();
 
@@ -152,7 +153,8 @@ export class Screen {
       () => undefined,
       (state) => this.count(channel, state),
     );
-    await subscription.ready;
+    const { offset } = await subscription.ready;
+    this.offsets.set(channel, Math.max(offset, this.offsets.get(channel) ?? 0));
   }
 
   private count(channel: string, data: Readonly<Record<string, unknown>>): void {
