@@ -192,7 +192,8 @@ export class Aggregation {
     if (draft.withdrawn) {
       draft.withdrawn = false;
       draft.firstAtMs = candidate.atMs;
-      draft.alert = !quiet;
+      // Emptied by this very batch, of which its recipient hears nothing: an update in place, unless the row itself is about somebody else now.
+      draft.alert = !quiet && (candidate.fresh || !(draft.shown && draft.push));
     }
     // Somebody who toggles costs one push per window, not one per click.
     if (draft.alert) this.pushNow(draft);

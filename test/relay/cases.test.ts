@@ -192,6 +192,22 @@ describe('grouping', () => {
     expect((await inbox()).items).toMatchObject([{ data: { actor_count: 2 } }]);
   });
 
+  it.each(['unseen', 'seen'] as const)(
+    'one that is %s does not ring where a like and the block of all who were behind it are read at once',
+    async (state) => {
+      await like(database.pool, bo, post);
+      const [first] = await heardByAda();
+      const id = first?.data.id ?? '';
+      if (state === 'seen') await batches.inbox.mark(ada, state, { ids: [id] }, null);
+      await like(database.pool, cleo, post);
+      await block(database.pool, ada, bo);
+      // Ada's page never hears that it was gone: for her it is an update in place.
+      expect(await heardByAda()).toMatchObject([
+        { event: 'notification', data: { id, data: { state: 'unseen', actor_count: 1, alert: false } } },
+      ]);
+    },
+  );
+
   it('comments are never grouped', async () => {
     await addComment(database.pool, post, bo, 'one');
     await addComment(database.pool, post, bo, 'two');

@@ -1,0 +1,222 @@
+/** What must be true when everything was read: of the tables, of each inbox, and of each page and what it heard on the way. */
+
+import type pg from 'pg';
+import { expect } from 'vitest';
+import type { NotificationData } from '../../../src/client/index.js';
+import type { Town } from './acts.js';
+import { pause, type Belfry, type Inbox } from './belfry.js';
+import { groupKey, type Effect, type Group, type Kind, type Model, type State } from './model.js';
+import type { Screen } from './screen.js';
+
+/** What a round is about. */
+export interface Scene {
+  readonly belfry: Belfry;
+  readonly pool: pg.Pool;
+  readonly town: Town;
+  readonly model: Model;
+  readonly screens: readonly Screen[];
+  /** Every post that there ever was. */
+  readonly everyPost: readonly string[];
+  /** Committed since everything was read. */
+  readonly committed: Effect[];
+}
+
+/** Waits until everything was read and every page stands at its head, checks it all, and lets the model begin anew from there. */
+export async function check(scene: Scene): Promise<void> {
+  const { belfry, town, model, screens } = scene;
+  await quiet(scene);
+  const inboxes = new Map<string, Inbox>();
+  for (const user of town.people) inboxes.set(user, await belfry.inbox(user));
+  const found = foundIn(inboxes);
+  await countersHold(scene);
+  inboxesHold(model, found);
+  await tablesHold(scene, found);
+  for (const screen of screens) {
+    heardNothingWrong(scene, screen);
+    await pageHolds(scene, screen, inboxes.get(screen.user) as Inbox);
+    screen.begin();
+  }
+  model.settle(found);
+}
+
+/** Asks until the answer is as wanted, for 40 s; then vitest says what differs. */
+async function until(ask: () => unknown, wanted: unknown, what: string): Promise<void> {
+  for (const end = Date.now() + 40_000; ; await pause(50)) {
+    const answer = await ask();
+    try {
+      return expect(answer, what).toEqual(wanted);
+    } catch (error) {
+      if (Date.now() > end) throw error;
+    }
+  }
+}
+
+async function quiet({ pool, screens, town, belfry }: Scene): Promise<void> {
+  await belfry.recovered();
+  const began = Date.now();
+  await until(
+    async () => {
+      const { rows } = await pool.query<{ unread: string; waiting: string }>(
+        `select (select events from belfry.lag)::text as unread,
+                (select count(*) from belfry.notification where due_at is not null and user_id = any($1))::text as waiting`,
+        [town.people],
+      );
+      const heads = await pool.query<{ stream: string; at: number }>(
+        `select user_id as stream, seq::int as at from belfry.head
+         union all select channel, "offset"::int from belfry.channel_head`,
+      );
+      const at = new Map(heads.rows.map((head) => [head.stream, head.at]));
+      if (Date.now() - began > 5_000) for (const screen of screens) screen.hurry();
+      const behind = screens.flatMap(({ user, seq, online, offsets }) =>
+        [[user, online ? seq : -1] as const, ...offsets]
+          .filter(([stream, known]) => known !== (at.get(stream) ?? 0))
+          .map(([stream, known]) => `${user} at ${known} of ${at.get(stream) ?? 0} in ${stream}`),
+      );
+      return { ...rows[0], behind };
+    },
+    { unread: '0', waiting: '0', behind: [] },
+    'everything is read',
+  );
+}
+
+/** One notification for each group. */
+type Found = Map<string, { readonly actors: ReadonlySet<string>; readonly state: State }>;
+
+/** The group of a notification of this person. */
+export function keyOf(user: string, data: NotificationData): string {
+  const { post_id: post = null, comment_id: comment = null } = data as { post_id?: string; comment_id?: string };
+  return groupKey({ kind: data.type as Kind, recipient: user, post, comment });
+}
+
+function foundIn(inboxes: ReadonlyMap<string, Inbox>): Found {
+  const found: Found = new Map();
+  for (const [user, { items, unseen }] of inboxes) {
+    for (const item of items) {
+      const key = keyOf(user, item);
+      expect(found.has(key), `${key} stands twice in the inbox`).toBe(false);
+      const { actors = [], actor_count, event_count, state } = item.data;
+      // Everybody likes, comments or follows once.
+      expect([actor_count, event_count], `${key}: numbers of people and events`).toEqual([
+        actors.length,
+        actors.length,
+      ]);
+      found.set(key, { actors: new Set(actors.map(({ id }) => id)), state: state as State });
+    }
+    const counted = items.filter(({ data }) => data.state === 'unseen').length;
+    expect(unseen, `unseen of ${user}`).toBe(counted);
+  }
+  return found;
+}
+
+function inboxesHold(model: Model, found: Found): void {
+  for (const [key, { actors, state }] of found) {
+    const group = model.groups.get(key);
+    expect(group, `${key} stands in the inbox`).toBeDefined();
+    const allowed = model.actors(group as Group, 'in', 'may');
+    expect(
+      [...actors].filter((actor) => !allowed.has(actor)),
+      `${key} is of people who must not stand there`,
+    ).toEqual([]);
+    expect([...(group as Group).states], `the state of ${key}`).toContain(state);
+  }
+  for (const [key, group] of model.groups) {
+    const missing = [...model.actors(group, 'in')].filter((actor) => found.get(key)?.actors.has(actor) !== true);
+    expect(missing, `${key} lacks people`).toEqual([]);
+  }
+}
+
+/** The tables behind the inbox say the same as the inbox. */
+async function tablesHold({ pool, town }: Scene, found: Found): Promise<void> {
+  const { rows } = await pool.query<{ actor: string; recipient: string; kind: Kind; post: string; comment: string }>(
+    `select e.actor_id as actor, n.user_id as recipient, n.type as kind, n.object_id as post, n.subject_id as comment
+       from belfry.notification_event e join belfry.notification n on n.id = e.notification_id
+      where e.removed_at is null and not n.withdrawn and n.user_id = any($1)`,
+    [town.people],
+  );
+  const stored = rows.map(({ actor, ...of }) => `${actor}: ${groupKey(of)}`).sort();
+  const shown = [...found].flatMap(([key, { actors }]) => [...actors].map((actor) => `${actor}: ${key}`)).sort();
+  expect(stored, 'belfry.notification_event').toEqual(shown);
+  const failed = await pool.query('select source from belfry.dead_event union all select source from belfry.lost');
+  expect(failed.rows).toEqual([]);
+}
+
+const countsSql = (likes: string, comments: string): string =>
+  `select p.id::text, (${likes})::int as likes_count, (${comments})::int as comments_count from unnest($1::bigint[]) p(id) order by p.id`;
+
+/** Counters are what the application's tables hold, in Belfry's table and on every page. */
+async function countersHold({ pool, everyPost, screens }: Scene): Promise<void> {
+  const counter = (source: string): string =>
+    `select coalesce(sum(c.count), 0) from belfry.counter c where c.source = '${source}' and c.object_id = p.id::text`;
+  const real = await pool.query<{ id: string; likes_count: number; comments_count: number }>(
+    countsSql(
+      'select count(*) from likes l where l.post_id = p.id',
+      'select count(*) from comments c where c.post_id = p.id and c.deleted_at is null',
+    ),
+    [everyPost],
+  );
+  const kept = await pool.query(countsSql(counter('post_like'), counter('post_comment')), [everyPost]);
+  expect(kept.rows, 'belfry.counter').toEqual(real.rows);
+  const told = Object.fromEntries(real.rows.map(({ id, ...counts }) => [`post:${id}`, counts]));
+  for (const screen of screens)
+    await until(() => Object.fromEntries(screen.counts), told, `the counters told to ${screen.user}`);
+}
+
+/** The page is the inbox, in its order. */
+async function pageHolds({ belfry, model }: Scene, screen: Screen, inbox: Inbox): Promise<void> {
+  for (const item of inbox.items) {
+    const held = screen.list.get(item.id);
+    // As if it had fetched: a window that ends says nothing to those who want to hear nothing.
+    if (held !== undefined && model.groups.get(keyOf(screen.user, item))?.untold === true)
+      screen.list.set(item.id, { seq: held.seq, data: item });
+  }
+  const shown = ({ id, type, message, data }: NotificationData) => ({
+    ...{ id, type, message, state: data.state, actors: data.actors, count: data.actor_count, object: data['object'] },
+  });
+  expect(screen.items().map(shown), `the page of ${screen.user}`).toEqual(inbox.items.map(shown));
+  expect(screen.problems, `the page of ${screen.user}`).toEqual([]);
+  await until(() => screen.unseen, inbox.unseen, `the badge of ${screen.user}`);
+  expect((await belfry.inbox(screen.user)).seq, 'nothing moved meanwhile').toBe(inbox.seq);
+}
+
+function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
+  const { user, heard, told, comments } = screen;
+  const rings = new Map<string, number>();
+  const history = (key: string): string =>
+    JSON.stringify(
+      heard
+        .filter(({ data }) => keyOf(user, data) === key)
+        .map(({ seq, held, data: { id, data } }) => [seq, id, held, data]),
+    );
+  for (const { data, held } of heard) {
+    const key = keyOf(user, data);
+    const group = model.groups.get(key);
+    const wrong = (data.data.actors ?? []).filter(({ id }) => group?.possible.has(id) !== true);
+    expect(wrong, `${user} heard of ${key}, but not of these people may they ever have`).toEqual([]);
+    if (!data.data.alert || group === undefined) continue;
+    rings.set(key, (rings.get(key) ?? 0) + 1);
+    expect(group.mayRing, `${key} rings, and nothing is new`).toBe(true);
+    expect(
+      held === null || held === 'read' || group.emptied,
+      `${key} rings, and was ${held ?? ''} already: ${history(key)}`,
+    ).toBe(true);
+  }
+  for (const [key, group] of model.groups)
+    if (group.mustRing && group.recipient === user) expect(rings.get(key), `rings of ${key}: ${history(key)}`).toBe(1);
+
+  for (const { actor, channel } of told)
+    expect(model.apart(user, actor), `${user} was told in ${channel} of ${actor}, whom a block keeps away`).toBe(false);
+  const shown = (id: string): number => comments.filter((one) => one === id).length;
+  const times = new Map<string, number>();
+  for (const effect of committed) {
+    const key = effect.does === 'add' ? effect.row.key : effect.does === 'remove' ? effect.key : '';
+    times.set(key, (times.get(key) ?? 0) + 1);
+  }
+  for (const effect of committed) {
+    if (effect.does !== 'add' || effect.row.comment === null || times.get(effect.row.key) !== 1) continue;
+    const { comment, actor, post } = effect.row;
+    const gone = committed.some((other) => other.does === 'removePost' && other.post === post);
+    if (!gone && screen.complete && model.near(user, actor))
+      expect(shown(comment), `comment ${comment} is told`).toBe(1);
+    else expect(shown(comment), `comment ${comment} is told`).toBeLessThanOrEqual(1);
+  }
+}

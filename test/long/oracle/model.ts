@@ -1,0 +1,318 @@
+/**
+ * What the inboxes must hold, reckoned from what was committed, in the order of the commits. It knows the contract, and none of Belfry's code.
+ *
+ * Between two moments at which everything was read (`settle`) the relay may judge an event late, and read several changes of a row at
+ * once. What hangs on that is left open (`may`): a mute, a switch, or the end of a block that came or went meanwhile. All else is
+ * certain. `settle` takes over what was found, and from then on that is certain too.
+ */
+
+export type Kind = 'like' | 'comment' | 'follow';
+export type State = 'unseen' | 'seen' | 'read';
+export type Relation = 'block' | 'mute' | 'threadMute';
+
+/** A row of the application that somebody is to hear of. */
+export interface Row {
+  readonly kind: Kind;
+  /** Its natural key. */
+  readonly key: string;
+  readonly actor: string;
+  readonly recipient: string;
+  readonly post: string | null;
+  readonly comment: string | null;
+}
+
+/** A committed change. `kind` null: of every kind; `groups`: whose notifications were marked. */
+export type Effect =
+  | { readonly does: 'add'; readonly row: Row }
+  | { readonly does: 'remove'; readonly key: string }
+  | { readonly does: 'removePost'; readonly post: string }
+  | { readonly does: 'set' | 'lift'; readonly relation: Relation; readonly from: string; readonly to: string }
+  | { readonly does: 'wants'; readonly user: string; readonly kind: Kind | null; readonly on: boolean }
+  | { readonly does: 'mark'; readonly state: 'seen' | 'read'; readonly groups: readonly string[] };
+
+type Presence = 'in' | 'out' | 'may';
+
+interface Share {
+  readonly row: Row;
+  /** The row is in its table. */
+  exists: boolean;
+  presence: Presence;
+  /** It came since everything was read, so it may be judged later than now. */
+  fresh: boolean;
+  /** A block came after it: whatever is lifted, it stays away. */
+  barred: boolean;
+  /** It was taken away by a mute that the relay may not have seen yet. */
+  muted: boolean;
+  /** How it stood when its row was deleted, if that was since everything was read. */
+  before: Presence | null;
+  /** It stood in the inbox once: then it does not ring when it comes again. */
+  stood: boolean | 'may';
+  removedAtMs: number;
+}
+
+/** One notification: the likes of a post, the followers of a person, a comment. */
+export interface Group {
+  readonly key: string;
+  readonly recipient: string;
+  readonly shares: Set<Share>;
+  /** What its state may be. */
+  states: Set<State>;
+  /** What it may be if nothing of what came since everything was read counts. */
+  prior: Set<State>;
+  /** Since everything was read: changes; whether nobody may have stood behind it; who may have; whether something rang. */
+  touches: number;
+  emptied: boolean;
+  readonly possible: Set<string>;
+  mayRing: boolean;
+  /** Its only change rings on every page. */
+  mustRing: boolean;
+  /** Its recipient wanted to hear nothing when a window may have ended: the inbox has what no page was told. */
+  untold: boolean;
+  /** A muted thread closed its notification: what comes later begins another. */
+  closed: boolean;
+}
+
+/** Undone and done again within 60 s does not ring; near that nothing is certain. */
+const surelyQuietMs = 40_000;
+const rank = { unseen: 0, seen: 1, read: 2 } as const;
+
+export const groupKey = (of: Pick<Row, 'kind' | 'recipient' | 'post' | 'comment'>): string =>
+  `${of.kind} to ${of.recipient} of ${of.comment ?? of.post ?? 'nothing'}`;
+
+export class Model {
+  readonly groups = new Map<string, Group>();
+  private readonly shares = new Map<string, Share>();
+  private readonly standing = new Set<string>();
+  private readonly unwanted = new Set<string>();
+  /** Pairs between whom a block came or went since everything was read. */
+  private readonly moved = new Set<string>();
+
+  /** Applies what was committed. Of transactions that ran beside each other the relay may read what they removed first. */
+  commit(transactions: readonly (readonly Effect[])[]): void {
+    const effects = transactions.flat();
+    const removed = new Set(effects.flatMap((effect) => (effect.does === 'remove' ? [effect.key] : [])));
+    for (const key of removed) {
+      const group = this.groupOf(key);
+      if (group === undefined) continue;
+      group.emptied ||= ![...group.shares].some((share) => stands(share, 'in') && !removed.has(share.row.key));
+    }
+    for (const effect of effects) this.apply(effect);
+  }
+
+  actors(group: Group, ...presence: readonly Presence[]): Set<string> {
+    return new Set([...group.shares].filter((share) => stands(share, ...presence)).map(({ row }) => row.actor));
+  }
+
+  /** Whether a block has stood between the two ever since everything was read. */
+  apart(a: string, b: string): boolean {
+    return this.blocked(a, b) && !this.moved.has(pair(a, b));
+  }
+
+  /** Whether no block has stood between the two since everything was read. */
+  near(a: string, b: string): boolean {
+    return !this.blocked(a, b) && !this.moved.has(pair(a, b));
+  }
+
+  /** Everything was read, and this is what stands: who is behind each notification, and its state. */
+  settle(found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>): void {
+    this.moved.clear();
+    for (const [key, group] of this.groups) {
+      const now = found.get(key);
+      for (const share of group.shares) {
+        const { exists, row, presence } = share;
+        const there = exists && now?.actors.has(row.actor) === true;
+        if (there) share.stood = true;
+        else if (share.stood !== true && presence !== 'out') share.stood = 'may';
+        Object.assign(share, { presence: there ? 'in' : 'out', fresh: false, muted: false, before: null });
+      }
+      if (now !== undefined) group.states = new Set([now.state]);
+      group.prior = new Set(group.states);
+      group.touches = 0;
+      group.emptied = false;
+      group.mayRing = group.mustRing = group.untold = false;
+      group.possible.clear();
+      for (const actor of now?.actors ?? []) group.possible.add(actor);
+    }
+  }
+
+  private apply(effect: Effect): void {
+    switch (effect.does) {
+      case 'add':
+        return this.add(effect.row);
+      case 'remove':
+        return this.remove(this.shares.get(effect.key));
+      case 'removePost':
+        for (const share of this.shares.values()) if (share.row.post === effect.post) this.remove(share);
+        return;
+      case 'set':
+        return this.set(effect.relation, effect.from, effect.to);
+      case 'lift':
+        this.standing.delete(`${effect.relation} ${effect.from} ${effect.to}`);
+        if (effect.relation === 'block') this.moved.add(pair(effect.from, effect.to));
+        return this.loosen();
+      case 'wants':
+        return this.want(effect.user, effect.kind, effect.on);
+      case 'mark':
+        for (const key of effect.groups) this.mark(this.groups.get(key), effect.state);
+    }
+  }
+
+  private add(row: Row): void {
+    const share = this.shares.get(row.key) ?? newShare(row);
+    this.shares.set(row.key, share);
+    const group = this.group(row);
+    group.shares.add(share);
+    const now = this.allowed(row) ? 'in' : 'out';
+    // Deleted and inserted again, and both read at once, is no change: what stood still stands, what did not does not.
+    const again = share.before !== null;
+    const presence = again && share.before !== now ? 'may' : now;
+    const wasEmpty = this.actors(group, 'in', 'may').size === 0;
+    Object.assign(share, { exists: true, presence, fresh: true, barred: false, muted: false });
+    group.touches += 1;
+    if (presence === 'out') return;
+    group.possible.add(row.actor);
+    const quiet = share.stood === true && Date.now() - share.removedAtMs < surelyQuietMs;
+    const loud = presence === 'in' && share.stood === false && !again;
+    if (!quiet) group.mayRing = true;
+    if (loud) group.states = new Set(['unseen']);
+    else if (!quiet || group.closed) group.states.add('unseen');
+    const wasRead = group.prior.size === 1 && group.prior.has('read');
+    group.mustRing = loud && group.touches === 1 && (wasEmpty || wasRead);
+  }
+
+  private remove(share: Share | undefined): void {
+    if (share?.exists !== true) return;
+    share.before = share.presence;
+    share.exists = false;
+    share.removedAtMs = Date.now();
+    if (share.presence !== 'out' && share.stood === false) share.stood = 'may';
+    this.changed(share);
+  }
+
+  private set(relation: Relation, from: string, to: string): void {
+    this.standing.add(`${relation} ${from} ${to}`);
+    if (relation === 'block') this.moved.add(pair(from, to));
+    if (relation === 'threadMute') {
+      for (const group of this.groups.values())
+        if (group.recipient === from && [...group.shares].some(({ row }) => row.post === to)) group.closed = true;
+    }
+    for (const share of this.shares.values()) {
+      if (!this.hidden(share.row, relation, from, to)) continue;
+      // Deleted, blocked, forgiven and done again, and all of it read at once: what was folded to no change is withdrawn for good.
+      if (!share.exists && share.before !== null && relation === 'block') share.before = 'may';
+      if (!share.exists) continue;
+      if (relation === 'block') share.barred = true;
+      else if (share.presence !== 'out') share.muted = true;
+      if (share.presence === 'out') continue;
+      if (share.stood === false) share.stood = 'may';
+      share.presence = 'out';
+      this.changed(share);
+    }
+  }
+
+  private want(user: string, kind: Kind | null, on: boolean): void {
+    const key = `${user} ${kind ?? 'anything'}`;
+    if (on) {
+      this.unwanted.delete(key);
+      return this.loosen();
+    }
+    this.unwanted.add(key);
+    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && group.recipient === user;
+    for (const share of this.shares.values()) {
+      const { row, exists, fresh, presence } = share;
+      if (!exists || !fresh || presence !== 'in' || row.recipient !== user || (kind ?? row.kind) !== row.kind) continue;
+      share.presence = 'may';
+      this.changed(share);
+    }
+  }
+
+  /** Something no longer forbids: what may not have been judged yet may be judged by that. */
+  private loosen(): void {
+    for (const share of this.shares.values()) {
+      const { row, exists, presence, barred, fresh, muted } = share;
+      if (!exists || presence !== 'out' || barred) continue;
+      if (!(fresh && this.allowed(row)) && !(muted && !this.hidden(row))) continue;
+      share.presence = 'may';
+      const group = this.group(row);
+      group.possible.add(row.actor);
+      if (share.stood !== true) group.mayRing = true;
+      this.changed(share);
+    }
+  }
+
+  /** What stood may no longer stand, or the other way round. */
+  private changed({ row }: Share): void {
+    const group = this.group(row);
+    group.touches += 1;
+    group.untold ||= !this.wanted(row);
+    group.mustRing = false;
+    group.emptied ||= this.actors(group, 'in').size === 0;
+    for (const state of group.prior) group.states.add(state);
+    if (group.mayRing) group.states.add('unseen');
+  }
+
+  private mark(group: Group | undefined, state: 'seen' | 'read'): void {
+    if (group === undefined) return;
+    const forward = (states: Set<State>): State[] => [...states].map((one) => (rank[one] < rank[state] ? state : one));
+    const kept = group.touches === 0 ? [] : [...group.states, ...group.prior, 'unseen' as const];
+    group.states = new Set([...kept, ...forward(group.states)]);
+    group.prior = new Set([...(group.touches === 0 ? [] : group.prior), ...forward(group.prior)]);
+    if (group.touches > 0) group.mustRing = false;
+  }
+
+  private group(row: Row): Group {
+    const key = groupKey(row);
+    let group = this.groups.get(key);
+    if (group === undefined) {
+      const none = {
+        states: new Set<State>(),
+        prior: new Set<State>(),
+        shares: new Set<Share>(),
+        possible: new Set<string>(),
+      };
+      const still = { touches: 0, emptied: false, mayRing: false, mustRing: false, untold: false, closed: false };
+      group = { key, recipient: row.recipient, ...none, ...still };
+      this.groups.set(key, group);
+    }
+    return group;
+  }
+
+  private groupOf(key: string): Group | undefined {
+    const share = this.shares.get(key);
+    return share === undefined ? undefined : this.group(share.row);
+  }
+
+  private allowed(row: Row): boolean {
+    const { actor, recipient } = row;
+    return actor !== recipient && !this.hidden(row) && this.wanted(row);
+  }
+
+  private wanted({ recipient, kind }: Row): boolean {
+    return !this.unwanted.has(`${recipient} anything`) && !this.unwanted.has(`${recipient} ${kind}`);
+  }
+
+  /** Whether a relation keeps the row from its recipient; given one, whether that very one does. */
+  private hidden({ actor, recipient, post }: Row, relation?: Relation, from?: string, to?: string): boolean {
+    const one = relation === undefined ? null : `${relation} ${from ?? ''} ${to ?? ''}`;
+    return [
+      `block ${recipient} ${actor}`,
+      `block ${actor} ${recipient}`,
+      `mute ${recipient} ${actor}`,
+      `threadMute ${recipient} ${post ?? ''}`,
+    ].some((key) => (one === null ? this.standing.has(key) : key === one));
+  }
+
+  private blocked(a: string, b: string): boolean {
+    return this.standing.has(`block ${a} ${b}`) || this.standing.has(`block ${b} ${a}`);
+  }
+}
+
+const pair = (a: string, b: string): string => [a, b].sort().join(' ');
+
+const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): boolean =>
+  exists && wanted.includes(presence);
+
+const newShare = (row: Row): Share => ({
+  ...{ row, exists: false, presence: 'out', fresh: false, barred: false, muted: false },
+  ...{ before: null, stood: false, removedAtMs: 0 },
+});
