@@ -7,8 +7,11 @@
 import { createProgram } from './program.js';
 import { exitCodeOf, tell } from './report.js';
 
-// Whoever reads us may stop reading: `belfry outbox list | head`.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// Whoever reads us may stop reading, as in `belfry outbox list | head`. What is being done is done all the same: `belfry migrate | head`
+// must not end half-way, and say that all is well.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(1);
+});
 
 try {
   const program = await createProgram(process.argv.slice(2));

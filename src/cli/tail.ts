@@ -32,6 +32,8 @@ export function registerTail(program: Command): void {
       if ((options.since === undefined) !== (options.epoch === undefined))
         command.error('error: --since and --epoch go together');
       const token = options.token === '-' ? await readStdin() : options.token;
+      if (token === '')
+        command.error(`error: --token is empty${options.token === '-' ? ': nothing came on stdin' : ''}`);
       const server = options.url === undefined ? await localServer(options) : { url: options.url, WebSocket };
       if (!/^(?:ws|http)s?:\/\//.test(server.url)) command.error('error: --url must begin with ws:// or wss://');
       const { code, reason } = await follow({ ...options, token, server });
@@ -40,17 +42,19 @@ export function registerTail(program: Command): void {
     });
 }
 
-/** Prints frames until a close that is final, or Ctrl-C (1000). */
+/** Prints frames until a close that is final, or (1000) Ctrl-C, or until nobody reads them any more. */
 async function follow(options: Target): Promise<{ code: number; reason: string }> {
   return new Promise((resolve, reject) => {
     let client: Client | null = null;
     const end = (code: number, reason: string): void => {
       process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+      process.stdout.off('error', interrupt);
       resolve({ code, reason });
       client?.close();
     };
     const interrupt = (): void => end(1000, '');
     process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+    process.stdout.on('error', interrupt);
     try {
       client = connect(clientOptions(options, () => client?.status, end));
     } catch (error) {

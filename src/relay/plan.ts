@@ -10,6 +10,7 @@ import type { Side, SourceEvent } from '../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../rules/fold.js';
 import type { NetChange } from '../rules/fold.js';
 import { groupKeyOf } from '../rules/group.js';
+import { directedKey } from '../rules/privacy.js';
 import { counterKey } from './group-facts.js';
 import type { OtherEvent, PageEvent } from './resolved.js';
 
@@ -149,6 +150,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     else if (event.op === 'broadcast') broadcasts.push(broadcastOf(event));
   }
 
+  const apart = new Set(blocked.map(([userId, actorId]) => directedKey(userId, actorId)));
   for (const change of foldPage(rows)) {
     if (change.source === blocksSource || change.source === mutesSource || change.source === threadMutesSource) {
       const both = change.source === blocksSource || (change.source === mutesSource && (rules.mutesBothWays ?? false));
@@ -168,7 +170,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     }
     const source = rules.sources.get(change.source);
     if (source === undefined) continue;
-    steps.push(...stepsOf(change, source, rules));
+    steps.push(...stepsOf(change, source, rules), ...againSteps(change, source, rules, apart));
     const note = noteOf(change, source);
     if (note !== null) notes.push(note);
   }
@@ -211,7 +213,8 @@ function stepsOf(change: NetChange, source: Source, rules: PlanRules): Step[] {
         ifHeld: false,
       }),
     ];
-  const { before, after } = change;
+  const { before, after, cameBack } = change;
+  if (cameBack && change.event.op === 'created' && sameSide(before, after)) return [];
   if (samePlace(before, after) || before.route === null) {
     return [deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: false, ifHeld: true })];
   }
@@ -226,6 +229,20 @@ function stepsOf(change: NetChange, source: Source, rules: PlanRules): Step[] {
     { kind: 'retract', source: source.name, key: before.key, keep: [] },
     deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: true, ifHeld: false }),
   ];
+}
+
+/**
+ * A row that came back as it was has not changed, but a block of the page takes away what it brought (`blocked`); for whom the block came
+ * first, it is told again. `apart`: the directed pairs of those blocks.
+ */
+function againSteps(change: NetChange, source: Source, rules: PlanRules, apart: ReadonlySet<string>): Step[] {
+  if (apart.size === 0 || change.kind !== 'changed' || !change.cameBack) return [];
+  const { before, after, event } = change;
+  if (!samePlace(before, after)) return [];
+  const step = deliverStep(event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false });
+  return after.recipients
+    .filter((userId) => apart.has(directedKey(userId, after.actorId ?? '')))
+    .map((userId) => ({ ...step, recipients: [userId], alone: true }));
 }
 
 function deliverStep(

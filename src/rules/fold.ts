@@ -1,7 +1,7 @@
 /**
  * What a page of events comes to, per row of a source.
  *
- * A row that was deleted and inserted again has not changed; one that came and went never was. However a stream is cut
+ * A row that was deleted and inserted again has not changed, but came back; one that came and went never was. However a stream is cut
  * into pages the inbox ends up the same: what one page folds, two pages do and undo (tested as a property).
  *
  * A trigger of the application that changes the very row for which it fires (AFTER … FOR EACH ROW: one that moderates what was written,
@@ -30,6 +30,8 @@ export type NetChange =
       readonly event: SourceEvent;
       readonly before: Side;
       readonly after: Side;
+      /** It was gone in between: what a block took away meanwhile may have come after the block. */
+      readonly cameBack: boolean;
     };
 
 interface Run {
@@ -38,6 +40,8 @@ interface Run {
   before: Side | null;
   /** The row now, null when it is gone. */
   after: Side | null;
+  /** It was there before the page, and gone for a while. */
+  away: boolean;
   /** It does not count, but is still there: an update made `when` false. */
   hidden: boolean;
   /** Where the last part of the run began, within which every event begins where the one before it ends. */
@@ -91,7 +95,7 @@ function step(
   // Put at the end again, so that the order is that of the last event.
   runs.delete(id);
   if (run === undefined) {
-    runs.set(id, { last: event, before, after, hidden, begun: before, whole: true });
+    runs.set(id, { last: event, before, after, away: false, hidden, begun: before, whole: true });
   } else if (isLater(run, event)) {
     // Where it no longer counts, what was there is taken back: it may have been another row, if nothing keeps keys apart.
     const was = run.after === null ? (before ?? run.before) : before;
@@ -99,7 +103,8 @@ function step(
   } else {
     const goesOn = before === null ? run.after === null : run.after !== null && follows(before, run.after);
     const part = goesOn ? { begun: run.begun, whole: run.whole } : { begun: before, whole: false };
-    runs.set(id, { last: event, before: run.before, after, hidden, ...part });
+    const away = run.away || (run.before !== null && run.after === null);
+    runs.set(id, { last: event, before: run.before, after, away, hidden, ...part });
   }
 }
 
@@ -116,14 +121,14 @@ function follows(before: Side, after: Side): boolean {
   return sameSide(before.actorId === null ? { ...before, actorId: after.actorId } : before, after);
 }
 
-function net({ last, before, after }: Run): NetChange | null {
+function net({ last, before, after, away }: Run): NetChange | null {
   const { source } = last;
   if (after === null) return before === null ? null : { kind: 'removed', source, event: last, before };
   if (before === null) {
     return { kind: 'created', source, event: last, after, byUpdate: last.op === 'changed' || last.before !== null };
   }
-  if (last.op === 'created' && sameSide(before, after)) return null;
-  return { kind: 'changed', source, event: last, before, after };
+  if (last.op === 'created' && sameSide(before, after) && !away) return null;
+  return { kind: 'changed', source, event: last, before, after, cameBack: away };
 }
 
 /** Whether both sides say the same in everything that a mapping names. */

@@ -12,7 +12,7 @@ import type { Program } from '../support/program.js';
 import { createTestDatabase, withPort } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { startProxy } from '../support/proxy.js';
-import { addPost, addUsers, like, socialConfig, socialSql } from '../support/social.js';
+import { addPost, addUsers, follow, like, socialConfig, socialSql } from '../support/social.js';
 
 // Every step is a process of its own, and the machine may be busy.
 vi.setConfig({ testTimeout: 120_000 });
@@ -102,6 +102,24 @@ describe('the life of an installation', () => {
       expect((await run('migrate', '--dry-run', '--config', file)).out).toMatch(
         /schema belfry: nothing to do[\s\S]*capture: nothing to do/,
       );
+    } finally {
+      await other.drop();
+    }
+  });
+
+  it('migrate installs all of it when nobody reads what it says any more', async () => {
+    const other = await createTestDatabase({ template: 'empty', prepare: socialSql });
+    try {
+      const file = join(folder, 'unread.yaml');
+      writeFileSync(file, socialConfig(other.url));
+      const migrate = belfry('migrate', '--config', file);
+      migrate.child.stdout?.destroy();
+      expect({ ...(await migrate.exit), err: migrate.stderr }).toEqual({ code: 0, signal: null, err: '' });
+      expect(await run('migrate', '--config', file)).toEqual({
+        code: 0,
+        out: 'everything was there already\n',
+        err: '',
+      });
     } finally {
       await other.drop();
     }
@@ -231,7 +249,18 @@ describe('the life of an installation', () => {
     expect(bad.code).toBe(1);
     expect(bad.err).toMatch(/belfry: the server closed with 4401 [^\n]*\n$/);
 
+    expect(await run('tail', '--token', '-', '--url', url)).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/^error: --token is empty: nothing came on stdin/) as string,
+    });
+
     const { out: token } = await run('token', '--sub', bob);
+    const unread = belfry('tail', '--token', token.trim(), '--url', url);
+    await unread.waitFor(/"synced"/);
+    unread.child.stdout?.destroy();
+    const [cleo = ''] = await addUsers(database.pool, 'Cleo');
+    await follow(database.pool, cleo, bob);
+    expect(await unread.exit).toEqual({ code: 0, signal: null });
     const main = join(testBuild, 'cli', 'main.js');
     const tail = spawn(process.execPath, [main, 'tail', '--token', '-', '--url', url], { cwd: folder });
     const written = { out: '', err: '' };

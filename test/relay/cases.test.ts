@@ -422,6 +422,62 @@ describe('privacy', () => {
     expect(await inbox()).toMatchObject({ unseen: 1 });
   });
 
+  describe('of what was taken back and came again, while a block came and was lifted,', () => {
+    const unblock = (): Promise<unknown> => database.pool.query('delete from blocks where blocker_id = $1', [ada]);
+    const setComment = (id: string, deleted: string): Promise<unknown> =>
+      database.pool.query(`update comments set deleted_at = ${deleted} where id = $1`, [id]);
+    const inPages = async (together: boolean, acts: readonly (() => Promise<unknown>)[]): Promise<void> => {
+      for (const act of acts) {
+        await act();
+        if (!together) await heardByAda();
+      }
+      const frames = await heardByAda();
+      expect(frames.filter(({ data }) => data.data?.alert === true)).toEqual([]);
+    };
+
+    it.each([true, false])('what came again after the block stands, read together: %s', async (together) => {
+      await like(database.pool, bo, post);
+      const comment = await addComment(database.pool, post, bo);
+      await heardByAda();
+      await inPages(together, [
+        () => unlike(database.pool, bo, post),
+        () => setComment(comment, 'now()'),
+        () => block(database.pool, ada, bo),
+        unblock,
+        () => like(database.pool, bo, post),
+        () => setComment(comment, 'null'),
+      ]);
+      expect(await inbox()).toMatchObject({ unseen: 2 });
+      const messages = ['Bo commented on your post', 'Bo liked your post'].map((message) => ({ message }));
+      expect((await inbox()).items).toEqual(
+        expect.arrayContaining(messages.map((one) => expect.objectContaining(one))),
+      );
+    });
+
+    it.each([true, false])('what came again before the block stays away, read together: %s', async (together) => {
+      await like(database.pool, bo, post);
+      await heardByAda();
+      await inPages(together, [
+        () => unlike(database.pool, bo, post),
+        () => like(database.pool, bo, post),
+        () => block(database.pool, ada, bo),
+        unblock,
+      ]);
+      expect(await inbox()).toMatchObject({ unseen: 0, items: [] });
+    });
+
+    it.each([true, false])('nothing stands beside a block that is in force, read together: %s', async (together) => {
+      await like(database.pool, bo, post);
+      await heardByAda();
+      await inPages(together, [
+        () => unlike(database.pool, bo, post),
+        () => block(database.pool, ada, bo),
+        () => like(database.pool, bo, post),
+      ]);
+      expect(await inbox()).toMatchObject({ unseen: 0, items: [] });
+    });
+  });
+
   it('a window that ends after notifications were turned off says nothing', async () => {
     await like(database.pool, bo, post);
     await heardByAda();

@@ -82,7 +82,10 @@ export function quarrel(random: Random, town: Town): Act[] {
   if (actor === author) return [cause];
   const sides: Pair = random() < 0.5 ? [author, actor] : [actor, author];
   const name = pick(random, ['block', 'block', 'mute'] as const);
-  return [cause, stand(true, name, sides), rowAct(random, town, town.people), stand(false, name, sides)];
+  // What it takes back meanwhile comes again after the quarrel.
+  const again = random() < 0.3;
+  const [first, last] = again ? [like(false, actor, post, author), [like(true, actor, post, author)]] : [cause, []];
+  return [first, stand(true, name, sides), rowAct(random, town, town.people), stand(false, name, sides), ...last];
 }
 
 /** A row that is there or not: the tables of pairs, with the names of their columns. */

@@ -198,8 +198,6 @@ export class Model {
     }
     for (const share of this.shares.values()) {
       if (!this.hidden(share.row, relation, from, to)) continue;
-      // Deleted, blocked, forgiven and done again, and all of it read at once: what was folded to no change is withdrawn for good.
-      if (!share.exists && share.before !== null && relation === 'block') share.before = 'may';
       if (!share.exists) continue;
       if (relation === 'block') share.barred = true;
       else if (share.presence !== 'out') share.muted = true;
