@@ -48,8 +48,21 @@ async function install(client: pg.ClientBase, config: Config): Promise<void> {
   const { changed, warnings } = await installCapture(client, config, { log: progress });
   const counted = await seedCounters(client, config, progress);
   for (const warning of warnings) note(`belfry: ${warning}`);
+  const leader = changed.length === 0 ? null : await leaderNow(client);
+  if (leader !== null)
+    note(
+      `belfry: ${leader} goes on with the config that it was started with: if that has changed, restart \`belfry start\``,
+    );
   const nothing = !restored && applied.length + made.length + changed.length + counted.length === 0;
   print(nothing ? 'everything was there already' : 'done: `belfry start` runs the relay and the gateway');
+}
+
+/** The relay that leads, as host:pid; null where none does. */
+async function leaderNow(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<{ leader: string | null }>(
+    `select regexp_replace(leader, ':[^:]*$', '') as leader from belfry.relay where lease_until > clock_timestamp()`,
+  );
+  return rows[0]?.leader ?? null;
 }
 
 async function dryRun(client: pg.ClientBase, config: Config): Promise<string> {

@@ -35,6 +35,8 @@ export function blame(error: unknown): Blame {
   if (error instanceof BelfryError) {
     if (error.code === 'lease_lost') return 'lease';
     if (error.code === 'database_unreachable') return 'connection';
+    // Of a source that the config lacks (unmapped.ts): all others are as they should be.
+    if (error.code === 'config_invalid') return 'event';
   }
   const state = sqlState(error);
   if (state !== undefined) return passing[state.slice(0, 2)] ?? 'event';

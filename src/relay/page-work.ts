@@ -22,6 +22,8 @@ import type { PreparedPage } from './reading.js';
 import type { PageEvent, ResolvedRow } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
+import { setUnmappedAside, unmappedIn } from './unmapped.js';
+import type { Unmapped } from './unmapped.js';
 
 /** How often a part that loses against others (deadlock, lock timeout) is tried before the term is given up. */
 const contentionRetries = 5;
@@ -31,6 +33,8 @@ export interface PageWorkOptions {
   readonly term: string;
   readonly processor: BatchProcessor;
   readonly connections: BatchConnections;
+  /** Names of the mapped sources. */
+  readonly sources: ReadonlySet<string>;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
   /** The statement that stores the whole page was sent just now. */
@@ -44,6 +48,9 @@ export interface PageWorkOptions {
 }
 
 export class PageWork {
+  /** Sources of which it was told that their events are set aside. */
+  private readonly told = new Set<string>();
+
   constructor(private readonly work: PageWorkOptions) {}
 
   /** `ahead`: the next page may be read meanwhile. Throws only what no event is to blame for. */
@@ -86,10 +93,11 @@ export class PageWork {
   }
 
   private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow> | null): SegmentWork {
-    const { options, term, processor, connections, deadKeys, stored, sent, failed } = this.work;
-    const { metrics, log } = options;
+    const { options, term, processor, connections, sources, deadKeys, stored, sent, failed } = this.work;
+    const { metrics, log, facts } = options;
     return {
       process: async (events, cursor) => {
+        const unmapped = await unmappedIn(facts, events, sources);
         const parted = (await deadKeys?.part(events)) ?? null;
         const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
         let prepared = waits === null && events.length === whole.events.length ? whole : null;
@@ -101,7 +109,15 @@ export class PageWork {
             return await processor.process(
               connections,
               term,
-              waits === null ? preparation : { ...preparation, also: (client) => setAside(client, waits) },
+              waits === null && unmapped.length === 0
+                ? preparation
+                : {
+                    ...preparation,
+                    also: async (client) => {
+                      if (waits !== null) await setAside(client, waits);
+                      await setUnmappedAside(client, unmapped);
+                    },
+                  },
               cursor,
               onSent,
             );
@@ -112,6 +128,7 @@ export class PageWork {
         });
         parted?.stored();
         if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');
+        this.tellOf(unmapped);
         outcomes.push(outcome);
         stored(outcome);
         metrics.batches.inc();
@@ -121,6 +138,19 @@ export class PageWork {
       truncate: ({ event }, cursor) => this.truncate(event, cursor),
       bury: (event, error, cursor) => this.bury(event.event.id, error, cursor),
     };
+  }
+
+  /** Each source once a term: they may be many. */
+  private tellOf(unmapped: readonly Unmapped[]): void {
+    const { metrics, log } = this.work.options;
+    for (const { source, ids } of unmapped) {
+      metrics.deadLetters.inc(ids.length);
+      if (this.told.size === this.told.add(source).size) continue;
+      log.error(
+        { source },
+        'events of a source that the config of this relay does not name are set aside as dead letters: restart it with the config that belfry migrate ran with',
+      );
+    }
   }
 
   private async truncate(event: PageEvent['event'], cursor: Cursor): Promise<void> {

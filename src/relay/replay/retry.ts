@@ -25,6 +25,7 @@ import { PrivacyLoader } from '../privacy-facts.js';
 import { resolveSql } from '../resolve.js';
 import { eventsOf } from '../resolved.js';
 import type { PageEvent, ResolvedRow } from '../resolved.js';
+import { assertMapped } from '../unmapped.js';
 import type { JobFilter } from './jobs.js';
 import { presentRows } from './page.js';
 import { connectForTurns, storeFresh } from './host.js';
@@ -165,6 +166,7 @@ export class DeadRetry implements JobRun {
     const sources = mappedSources(config);
     // As it was then, for counters and channels alone: its recipients of then do not matter, and may be what it failed on.
     const then = await this.resolve(`select * from ${page}`, { recipients: false });
+    assertMapped(then);
     const now = await this.resolve(presentRows(page, config.sources, types), { recipients: true });
     const { preparation } = await this.planner.prepare(now);
     const live = planPage(then, {
