@@ -142,7 +142,8 @@ export async function personOf(client: pg.ClientBase, id: string, types: ColumnT
 
 /** That a text from anywhere names this person, however it is spelt. */
 export function isPerson(value: string, id: string, { people }: ColumnTypes): string {
-  const literal = quoteLiteral(id.trimEnd());
+  // As text: a bare literal is read as its type when the statement is parsed, and fails where it does not fit, whatever guards the cast.
+  const literal = `${quoteLiteral(id.trimEnd())}::text`;
   const plain = `rtrim(${value}) = ${literal}`;
   if (people === null || writtenAlike(people.type)) return plain;
   const [one, other] = [cast(`rtrim(${value})`, people.type, null), cast(literal, people.type, null)];

@@ -217,6 +217,12 @@ blocks: { table: blocks, from: a, to: b }`,
         await uuids.sql(`update belfry.notification_event set removed_at = now()`);
         expect(await batches.replay('rebuild', { user })).toMatchObject({ processed: 4, delivered: 4 });
       }
+      // What is no uuid is nobody's id.
+      for (const user of ['who', '5']) {
+        const { batches, database } = uuids;
+        expect(await listOutbox(await database.client(), batches.config, { user }, 10)).toEqual([]);
+        expect(await batches.replay('deliver', { user })).toMatchObject({ delivered: 0 });
+      }
       uuids.batches.heard();
       expect(await uuids.heard(`update notes set by_id = lower(by_id), told = lower(told)`)).toEqual([]);
       expect(await uuids.published(`select belfry.revoke('${upper(1)}')`)).toEqual([
