@@ -27,6 +27,9 @@ interface ReplayOptions extends ReadingOptions, FilterOptions {
 
 const mostEvents = 1_000_000_000;
 
+/** Options that say what a new replay does; one that there is has been told. */
+const ofNew = ['dryRun', 'rate', 'mode', 'source', 'type', 'user', 'object', 'since', 'until', 'limit'];
+
 export function registerReplay(program: Command): void {
   addFilters(
     addReadingCommand(
@@ -46,9 +49,11 @@ export function registerReplay(program: Command): void {
         .choices(['deliver', 'rebuild'])
         .default('deliver'),
     )
-    .option('--list', 'list replays: what runs, and who had what done')
-    .option('--stop <id>', 'stop one', jobId)
-    .option('--resume <id>', 'let one that was stopped go on', jobId)
+    .addOption(
+      new Option('--list', 'list replays: what runs, and who had what done').conflicts([...ofNew, 'stop', 'resume']),
+    )
+    .addOption(new Option('--stop <id>', 'stop one').argParser(jobId).conflicts([...ofNew, 'resume']))
+    .addOption(new Option('--resume <id>', 'let one that was stopped go on').argParser(jobId).conflicts(ofNew))
     .action(async (options: ReplayOptions) => {
       const config = await loadConfig(options.config);
       await assertOneDatabase(config);

@@ -191,6 +191,10 @@ function checkJson(root: object): void {
         if (unstorable.test(key) || (typeof value === 'string' && unstorable.test(value))) {
           throw new Problem('data: must not hold U+0000 or half surrogate pairs');
         }
+        if (typeof value === 'number' && Math.abs(value) > Number.MAX_SAFE_INTEGER) {
+          // It has lost digits already, and infinity (1e999) has no JSON.
+          throw new Problem('data: must not hold numbers beyond 2^53: write them as strings');
+        }
         if (typeof value === 'object' && value !== null) next.push(value);
       }
     }

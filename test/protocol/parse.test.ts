@@ -108,6 +108,7 @@ describe('requests that do not pass', () => {
     [{ op: 'publish', channel: 'r', event: 'e', data: [] }, /^data: must be an object/],
     [{ op: 'publish', channel: 'r', event: 'e', data: 'x' }, /^data: must be an object/],
     [{ op: 'publish', channel: 'r', event: 'e', data: { a: ['\u0000'] } }, /^data: must not hold U\+0000/],
+    [{ op: 'publish', channel: 'r', event: 'e', data: { a: [2 ** 53] } }, /^data: must not hold numbers beyond 2\^53/],
     [{ op: 'publish', channel: 'r', event: 'e', data: { a: { '\udfff': 1 } } }, /^data: must not hold U\+0000/],
     ...RESERVED_EVENTS.map((event): [Record<string, unknown>, RegExp] => [
       { op: 'publish', channel: 'r', event },
