@@ -202,6 +202,12 @@ export function isInteger(type: string | null): boolean {
   return type === 'smallint' || type === 'integer' || type === 'bigint';
 }
 
+/** Whether no value of one type can be equal to one of the other, whatever is cast: numbers and uuids. False where a type is not known. */
+export function neverEqual(one: string | null, other: string | null): boolean {
+  const isNumber = (type: string | null): boolean => isInteger(type) || type === 'numeric';
+  return (isNumber(one) && other === 'uuid') || (one === 'uuid' && isNumber(other));
+}
+
 export function isText(type: string): boolean {
   return type === 'text' || type === 'bpchar' || type.startsWith('character varying') || isCaseless(type);
 }

@@ -10,7 +10,7 @@ import { replaceParameters, sqlParameters } from '../config.js';
 import type { Access, Config, PathHop, Source } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
 import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
-import { holdingRows, loadColumnTypes, tablesOf } from './columns.js';
+import { holdingRows, loadColumnTypes, neverEqual, tablesOf } from './columns.js';
 import type { ColumnTypes } from './columns.js';
 
 /** A line per problem, each beginning with its place in the config; empty when all is there. */
@@ -25,6 +25,11 @@ export async function mappingProblems(client: pg.ClientBase, config: Config): Pr
       for (const [place, column] of missing)
         problems.push(`${path}.${place}: table ${schema}.${name} has no column ${column ?? ''}`);
     else if (!isCaptured) problems.push(`${path}.table: there is no table ${schema}.${name}`);
+  }
+  for (const { path, one, other } of comparisons(config)) {
+    const [of, to] = [types(one.table, one.column), types(other.table, other.column)];
+    if (neverEqual(of, to))
+      problems.push(`${path}: ${nameOf(one)} is ${of ?? ''} and ${nameOf(other)} ${to ?? ''}: they are never equal`);
   }
   for (const { path, sql, needs } of statements(config, types)) {
     // What is missing is told, here or by capture; SQL that is made of it would only repeat it.
@@ -60,6 +65,55 @@ function lookUps({ people, sources }: Config): LookUp[] {
     }
     if (source.time !== null)
       found.push({ path, table: source.table, columns: { time: source.time.column }, isCaptured: true });
+  });
+  return found;
+}
+
+interface Column {
+  readonly table: string;
+  readonly column: string;
+}
+
+const nameOf = ({ table, column }: Column): string => {
+  const { schema, name } = parseTableName(table);
+  return `${schema}.${name}.${column}`;
+};
+
+/** Columns whose values are compared, with the place in the config that says so. */
+function comparisons({
+  people,
+  blocks,
+  mutes,
+  threadMutes,
+  sources,
+}: Config): { path: string; one: Column; other: Column }[] {
+  const found: { path: string; one: Column; other: Column }[] = [];
+  const person = (path: string, table: string, column: string): void => {
+    if (people !== null)
+      found.push({ path, one: { table, column }, other: { table: people.table, column: people.id } });
+  };
+  for (const [section, pair] of Object.entries({ blocks, mutes })) {
+    if (pair === null) continue;
+    person(`${section}.from`, pair.table, pair.from);
+    person(`${section}.to`, pair.table, pair.to);
+  }
+  if (threadMutes !== null) person('threadMutes.user', threadMutes.table, threadMutes.user);
+  sources.forEach((source, i) => {
+    const path = sourcePath(source, i);
+    for (const where of ['actor', 'recipient'] as const) {
+      const who = source[where];
+      if (who?.kind === 'column') person(`${path}.${where}`, source.table, who.column);
+    }
+    for (const [where, hops] of hopsOf(source)) {
+      hops.forEach(({ table, from, match, take }, j) => {
+        const at = `${path}.${where}.path[${String(j)}]`;
+        const before = j === 0 ? source.table : (hops[j - 1]?.table ?? '');
+        // What stands in a list or a text has no type of its own.
+        if (j > 0 || source[where]?.kind === 'path')
+          found.push({ path: `${at}.match`, one: { table: before, column: from }, other: { table, column: match } });
+        if (j === hops.length - 1) person(`${at}.take`, table, take);
+      });
+    }
   });
   return found;
 }

@@ -193,6 +193,30 @@ channels: { room: { read: "select 1 from public.rooms where id = :id" } }`,
       expect(told).toContain(part);
   });
 
+  it('ids that can never be those of the rows they are to lead to', async () => {
+    await database.pool.query(
+      'create table members (id uuid primary key, boss uuid); create table badges (id bigint primary key, member uuid)',
+    );
+    const wrong = config({
+      more: `
+  - { name: x1, type: t, table: public.likes, key: [id], recipient: { path: [{ from: post_id, table: public.members, match: id, take: boss }] } }
+  - { name: x2, type: t, table: public.badges, key: [id], actor: member, recipient: { path: [{ from: id, table: public.likes, match: post_id, take: user_id }, { table: public.badges, match: member, take: id }] } }
+  - { name: x3, type: t, table: public.badges, key: [id], actor: id, recipient: { path: [{ from: member, table: public.members, match: id, take: boss }] } }`,
+    });
+    const told = (await check('mapping', wrong)).detail;
+    for (const part of [
+      '(x1).recipient.path[0].match: public.likes.post_id is bigint and public.members.id uuid: they are never equal',
+      '(x1).recipient.path[0].take: public.members.boss is uuid and public.users.id bigint',
+      '(x2).actor: public.badges.member is uuid and public.users.id bigint',
+      '(x2).recipient.path[1].match: public.likes.user_id is bigint and public.badges.member uuid',
+      '(x3).recipient.path[0].take',
+    ])
+      expect(told).toContain(part);
+    expect(told).not.toContain('(x2).recipient.path[0]');
+    expect(told).not.toContain('(x3).actor');
+    expect(told).not.toContain('(x3).recipient.path[0].match');
+  });
+
   it('conditions that do not run, flags that are none and times that are none', async () => {
     const text = configText({
       more: `
