@@ -342,7 +342,7 @@ describe('mode poll', () => {
 
 /** The relay's loop as a process of its own, from what build.ts made of the sources. */
 const sleeperScript = `
-  import { connect } from './dist-test/postgres.js';
+  import { connect } from './dist-test/postgres/connect.js';
   import { Doorbell } from './dist-test/outbox/doorbell.js';
   import { OutboxReader } from './dist-test/outbox/reader.js';
   import { unreadQuery } from './dist-test/outbox/cursor.js';

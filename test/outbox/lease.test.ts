@@ -235,7 +235,7 @@ function wakeUp(pid: number): void {
 
 /** Leads with a lease of 1.5 s, opens a transaction that holds the row, and goes on when it is woken. */
 const leaderScript = `
-  import { connect, createPool } from './dist-test/postgres.js';
+  import { connect, createPool } from './dist-test/postgres/connect.js';
   import { fence, Lease } from './dist-test/outbox/lease.js';
   const url = process.env.URL;
   const writer = await connect(url, { applicationName: 'belfry writer' });
