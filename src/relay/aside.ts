@@ -38,6 +38,32 @@ export async function storeDead(
   return row?.source;
 }
 
+/** An event of the outbox that becomes a dead letter together with others. */
+export interface Aside {
+  readonly id: string;
+  readonly attempts: number;
+  readonly error: string;
+  /** Dead letters that must go first. */
+  readonly waitsFor: readonly string[];
+}
+
+/** Sets events of the outbox aside, to be run in the transaction that moves the cursor past them. */
+export async function setAside(client: pg.ClientBase, events: readonly Aside[]): Promise<void> {
+  await client.query(
+    `insert into belfry.dead_event (event_id, xid, source, op, new, old, event_at, attempts, error, waits_for)
+     select o.id, o.xid, o.source, o.op, o.new, o.old, o.at, w.attempts, w.error, w.ids::bigint[]
+       from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) w(id, attempts, error, ids)
+       join belfry.outbox o on o.id = w.id
+     on conflict (event_id) do nothing`,
+    [
+      events.map(({ id }) => id),
+      events.map(({ attempts }) => attempts),
+      events.map(({ error }) => error),
+      events.map(({ waitsFor }) => `{${waitsFor.join(',')}}`),
+    ],
+  );
+}
+
 /**
  * Withdraws all that came from a table, ends its wide events, discards its dead letters and what is held, of which nothing is there any
  * more, and begins a new epoch: everybody fetches anew. `discarded`: dead letters.

@@ -11,6 +11,7 @@
 import type pg from 'pg';
 import type { Config, Source } from '../config.js';
 import { quoteLiteral } from '../postgres/sql.js';
+import type { Aside } from './aside.js';
 import type { PageEvent } from './resolved.js';
 
 /** What of a part of a page may be processed, and what waits for which dead letters. */
@@ -103,16 +104,9 @@ export class DeadKeys {
   }
 }
 
-/** Sets events of the outbox aside, to be run in the transaction that moves the cursor past them. */
-export async function setAside(client: pg.ClientBase, wait: Parted['wait']): Promise<void> {
-  await client.query(
-    `insert into belfry.dead_event (event_id, xid, source, op, new, old, event_at, attempts, error, waits_for)
-     select o.id, o.xid, o.source, o.op, o.new, o.old, o.at, 0, 'waits for ' || array_to_string(w.ids::bigint[], ', '), w.ids::bigint[]
-       from unnest($1::bigint[], $2::text[]) w(id, ids)
-       join belfry.outbox o on o.id = w.id
-     on conflict (event_id) do nothing`,
-    [wait.map(({ id }) => id), wait.map((one) => `{${one.for.join(',')}}`)],
-  );
+/** What waits, as it is set aside (aside.ts): it was not tried itself. */
+export function waiting(wait: Parted['wait']): Aside[] {
+  return wait.map((one) => ({ id: one.id, attempts: 0, error: `waits for ${one.for.join(', ')}`, waitsFor: one.for }));
 }
 
 function keysOf(item: PageEvent): string[] {

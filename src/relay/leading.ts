@@ -134,7 +134,7 @@ export class Leading {
       processor.prepare(connections, eventsOf(rows, parts.sources), ahead),
     );
     this.work = new PageWork({
-      ...{ options, term: term.term, processor, connections, deadKeys, sources: parts.sources },
+      ...{ options, term: term.term, processor, connections, deadKeys },
       sent: (page) => this.reading.readAhead(page.next, false),
       failed: () => this.reading.forgetAhead(),
       stored: (outcome) => this.stored(outcome),

@@ -11,9 +11,9 @@ import { messageOf, sqlState } from '../errors.js';
 import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { Page } from '../outbox/reader.js';
-import { storeDead, storeTruncate } from './aside.js';
+import { setAside, storeDead, storeTruncate } from './aside.js';
 import type { BatchConnections, BatchOutcome, BatchProcessor, Preparation } from './batch.js';
-import { setAside } from './dead-keys.js';
+import { waiting } from './dead-keys.js';
 import type { DeadKeys } from './dead-keys.js';
 import { blame } from './failures.js';
 import type { LeadingOptions } from './leading.js';
@@ -22,7 +22,7 @@ import type { PreparedPage } from './reading.js';
 import type { PageEvent, ResolvedRow } from './resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
-import { setUnmappedAside, unmappedIn } from './unmapped.js';
+import { unmappedIn } from './unmapped.js';
 import type { Unmapped } from './unmapped.js';
 
 /** How often a part that loses against others (deadlock, lock timeout) is tried before the term is given up. */
@@ -33,8 +33,6 @@ export interface PageWorkOptions {
   readonly term: string;
   readonly processor: BatchProcessor;
   readonly connections: BatchConnections;
-  /** Names of the mapped sources. */
-  readonly sources: ReadonlySet<string>;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
   /** The statement that stores the whole page was sent just now. */
@@ -93,13 +91,14 @@ export class PageWork {
   }
 
   private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow> | null): SegmentWork {
-    const { options, term, processor, connections, sources, deadKeys, stored, sent, failed } = this.work;
+    const { options, term, processor, connections, deadKeys, stored, sent, failed } = this.work;
     const { metrics, log, facts } = options;
     return {
       process: async (events, cursor) => {
-        const unmapped = await unmappedIn(facts, events, sources);
+        const unmapped = await unmappedIn(facts, events);
         const parted = (await deadKeys?.part(events)) ?? null;
         const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
+        const aside = [...waiting(waits ?? []), ...unmapped.flatMap((one) => one.aside)];
         let prepared = waits === null && events.length === whole.events.length ? whole : null;
         const onSent = page !== null && events.length === whole.events.length ? () => sent(page) : undefined;
         const outcome = await withRetries(async () => {
@@ -109,15 +108,7 @@ export class PageWork {
             return await processor.process(
               connections,
               term,
-              waits === null && unmapped.length === 0
-                ? preparation
-                : {
-                    ...preparation,
-                    also: async (client) => {
-                      if (waits !== null) await setAside(client, waits);
-                      await setUnmappedAside(client, unmapped);
-                    },
-                  },
+              aside.length === 0 ? preparation : { ...preparation, also: (client) => setAside(client, aside) },
               cursor,
               onSent,
             );
@@ -143,8 +134,8 @@ export class PageWork {
   /** Each source once a term: they may be many. */
   private tellOf(unmapped: readonly Unmapped[]): void {
     const { metrics, log } = this.work.options;
-    for (const { source, ids } of unmapped) {
-      metrics.deadLetters.inc(ids.length);
+    for (const { source, aside } of unmapped) {
+      metrics.deadLetters.inc(aside.length);
       if (this.told.size === this.told.add(source).size) continue;
       log.error(
         { source },

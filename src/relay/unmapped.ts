@@ -8,6 +8,7 @@
 
 import type pg from 'pg';
 import { BelfryError } from '../errors.js';
+import type { Aside } from './aside.js';
 import type { PageEvent } from './resolved.js';
 
 /** Operations of events that triggers write; the others are of the SQL API. */
@@ -15,49 +16,44 @@ const ofTriggers: ReadonlySet<string> = new Set(['created', 'changed', 'removed'
 
 export interface Unmapped {
   readonly source: string;
-  /** Outbox ids. */
-  readonly ids: readonly string[];
+  readonly aside: readonly Aside[];
 }
 
-/** Those of these events, by source. Asks the database only where there is one of a source that `sources` lacks. */
-export async function unmappedIn(
-  client: pg.ClientBase,
-  events: readonly PageEvent[],
-  sources: ReadonlySet<string>,
-): Promise<Unmapped[]> {
+/** Those of these events, by source. Asks the database only where there is one. */
+export async function unmappedIn(client: pg.ClientBase, events: readonly PageEvent[]): Promise<Unmapped[]> {
   const found = new Map<string, string[]>();
-  for (const { kind, event } of events) {
-    if (kind !== 'other' || !ofTriggers.has(event.op) || sources.has(event.source)) continue;
-    const ids = found.get(event.source) ?? [];
-    found.set(event.source, ids);
-    ids.push(event.id);
+  for (const item of events) {
+    if (!isOfTrigger(item)) continue;
+    const { source, id } = item.event;
+    const ids = found.get(source) ?? [];
+    found.set(source, ids);
+    ids.push(id);
   }
   if (found.size === 0) return [];
   const { rows } = await client.query<{ source: string }>(
     'select distinct source from belfry.capture_trigger where source = any($1)',
     [[...found.keys()]],
   );
-  return rows.map(({ source }) => ({ source, ids: found.get(source) ?? [] }));
-}
-
-/** Sets them aside, to be run in the transaction that moves the cursor past them. */
-export async function setUnmappedAside(client: pg.ClientBase, unmapped: readonly Unmapped[]): Promise<void> {
-  for (const { source, ids } of unmapped) {
-    await client.query(
-      `insert into belfry.dead_event (event_id, xid, source, op, new, old, event_at, error)
-       select o.id, o.xid, o.source, o.op, o.new, o.old, o.at, $2
-         from unnest($1::bigint[]) w(id)
-         join belfry.outbox o on o.id = w.id
-       on conflict (event_id) do nothing`,
-      [ids, isUnmapped(source).message],
-    );
-  }
+  return rows.map(({ source }) => ({
+    source,
+    aside: (found.get(source) ?? []).map((id) => ({
+      id,
+      attempts: 1,
+      error: isUnmapped(source).message,
+      waitsFor: [],
+    })),
+  }));
 }
 
 /** Throws `config_invalid` where one of these events is of a source that this relay does not know. */
 export function assertMapped(events: readonly PageEvent[]): void {
-  for (const { kind, event } of events)
-    if (kind === 'other' && ofTriggers.has(event.op)) throw isUnmapped(event.source);
+  const unmapped = events.find(isOfTrigger);
+  if (unmapped !== undefined) throw isUnmapped(unmapped.event.source);
+}
+
+/** Of a source that the config names an event of a trigger is of another kind. */
+function isOfTrigger({ kind, event }: PageEvent): boolean {
+  return kind === 'other' && ofTriggers.has(event.op);
 }
 
 function isUnmapped(source: string): BelfryError {
