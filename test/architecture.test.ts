@@ -2,7 +2,8 @@
  * Which part may use which: imports go one way, and only the configuration reads the environment.
  * Read from the syntax trees of src, so that comments and strings do not count and type-only imports do.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
@@ -181,6 +182,18 @@ describe('src', () => {
     const readers = sources.filter(({ readsEnvironment }) => readsEnvironment).map(({ file }) => file);
     expect(readers.filter((file) => !mayReadEnvironment.includes(file))).toEqual([]);
   });
+});
+
+describe('the repository', () => {
+  const { status, stdout } = spawnSync('git', ['ls-files', '-z'], { cwd: projectRoot, encoding: 'utf8' });
+  test.skipIf(status !== 0)(
+    'holds nothing that a tool left behind: no file is larger than a megabyte (needs git)',
+    () => {
+      const files = stdout.split('\0').filter((file) => file !== '' && existsSync(path.join(projectRoot, file)));
+      expect(files).toContain('package.json');
+      expect(files.filter((file) => statSync(path.join(projectRoot, file)).size > 1_000_000)).toEqual([]);
+    },
+  );
 });
 
 describe('the rules see', () => {

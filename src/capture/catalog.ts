@@ -49,6 +49,8 @@ export interface InstalledFunction {
   readonly name: string;
   readonly source: string;
   readonly owner: string;
+  /** The owner is belfry_capture, or, where nobody could make that role, one of those who own the schema and no superuser. */
+  readonly ownerFits: boolean;
   readonly securityDefiner: boolean;
   /** `name=value`, sorted. */
   readonly settings: readonly string[];
@@ -245,20 +247,25 @@ async function readFunctions(client: pg.ClientBase): Promise<InstalledFunction[]
     name: string;
     source: string;
     owner: string;
+    owner_fits: boolean;
     security_definer: boolean;
     settings: string[] | null;
     open: boolean;
   }>(`
-    select p.proname as name, p.prosrc as source, pg_catalog.pg_get_userbyid(p.proowner) as owner,
+    select p.proname as name, p.prosrc as source, o.rolname as owner,
+           o.rolname = '${CAPTURE_ROLE}'
+             or (not o.rolsuper and pg_has_role(o.oid, (select nspowner from pg_catalog.pg_namespace where nspname = 'belfry'), 'member')) as owner_fits,
            p.prosecdef as security_definer, p.proconfig as settings,
            exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0) as open
       from pg_catalog.pg_proc p
+      join pg_catalog.pg_roles o on o.oid = p.proowner
      where p.pronamespace = 'belfry'::regnamespace and starts_with(p.proname, 'capture_') and p.pronargs = 0
      order by 1`);
   return rows.map((row) => ({
     name: row.name,
     source: row.source,
     owner: row.owner,
+    ownerFits: row.owner_fits,
     securityDefiner: row.security_definer,
     settings: [...(row.settings ?? [])].sort(),
     open: row.open,

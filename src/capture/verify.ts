@@ -7,10 +7,10 @@ import type pg from 'pg';
 import type { Config } from '../config.js';
 import type { TableName } from '../postgres/sql.js';
 import { ringBody } from './bell.js';
-import { readCatalog, tableKey, type Catalog, type TriggerRecord } from './catalog.js';
+import { readCatalog, tableKey, type Catalog, type InstalledFunction, type TriggerRecord } from './catalog.js';
 import { capturedSources, desiredCapture, type DesiredTrigger } from './desired.js';
 import { capturedTables } from './install.js';
-import { qualified, type Operation } from './names.js';
+import { CAPTURE_ROLE, qualified, type Operation } from './names.js';
 import { sameTrigger } from './plan.js';
 
 export type HealthState = 'ok' | 'missing' | 'disabled' | 'drifted' | 'column gone' | 'column retyped';
@@ -58,10 +58,19 @@ export async function verifyCapture(client: pg.ClientBase, config: Config): Prom
       actual.settings.join('\n') === body.settings.join('\n') &&
       sameTrigger(wanted, found);
     if (!same) return say('drifted', 'the trigger is not what the config says: run belfry migrate');
+    const rights = rightsProblem(actual, catalog);
+    if (rights !== null) return say('drifted', `${rights}: run belfry migrate`);
     if (ringDrifted) return say('drifted', 'belfry.ring() does not fit database.wakeup: run belfry migrate');
     return { ...entry, state: 'ok', detail: null };
   });
   return [...health, ...missingTables(catalog, config)];
+}
+
+/** A restore may give a function to whoever restored, and leave grants out. */
+function rightsProblem({ name, owner, ownerFits }: InstalledFunction, { missingGrants }: Catalog): string | null {
+  if (!ownerFits) return `belfry.${name} belongs to ${owner}, and runs with all of that role's rights`;
+  const missing = owner === CAPTURE_ROLE ? missingGrants.filter((grant) => grant.endsWith(` to ${CAPTURE_ROLE}`)) : [];
+  return missing.length === 0 ? null : `${CAPTURE_ROLE} may not do what a trigger needs (${missing.join('; ')})`;
 }
 
 function columnProblem(

@@ -124,7 +124,7 @@ async function choose(
   ids: readonly string[],
   options: Choice,
 ): Promise<string[]> {
-  const { limit, ...filter } = filterOf(options);
+  const { limit, ...filter } = filterOf(options, config);
   const byFilter = Object.keys(filter).length > 0 || limit !== undefined;
   if ([ids.length > 0, byFilter, options.all === true].filter(Boolean).length !== 1)
     throw new BelfryError('config_invalid', 'Say which: ids, or filters such as --source, or --all.');

@@ -2,9 +2,10 @@
 
 import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
+import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
 import type { OutboxFilter } from '../relay/filter.js';
-import { nonEmpty, pointInTime, wholeNumber } from './common.js';
+import { nonEmpty, note, pointInTime, wholeNumber } from './common.js';
 
 export interface FilterOptions {
   readonly source?: string;
@@ -27,9 +28,15 @@ export function addFilters(command: Command, limit: { readonly most: number; rea
     .option('--limit <n>', 'at most this many, the newest', wholeNumber(1, limit.most), limit.standard);
 }
 
-/** Only what was given. Throws `config_invalid` when nothing can fit. */
-export function filterOf(options: FilterOptions): OutboxFilter & { readonly limit?: number } {
+/**
+ * Only what was given. Throws `config_invalid` when nothing can fit. Says on stderr when the config has no such source: events of one that
+ * it had before may still be there, so it is no error.
+ */
+export function filterOf(options: FilterOptions, config: Config): OutboxFilter & { readonly limit?: number } {
   const { source, type, user, object, since, until, limit } = options;
+  const names = config.sources.map(({ name }) => name);
+  if (source !== undefined && !source.startsWith('belfry.') && !names.includes(source))
+    note(`belfry: the config has no source ${source}; it has ${names.join(', ')}`);
   if (since !== undefined && until !== undefined && since >= until) {
     throw new BelfryError('config_invalid', '--since must be before --until: nothing is both.');
   }

@@ -18,7 +18,7 @@ export function registerOutbox(program: Command): void {
       const config = await loadConfig(options.config);
       const items = await withClient(config.database.url, async (client) => {
         await assertMigrated(client);
-        return listOutbox(client, config, filterOf(options), options.limit);
+        return listOutbox(client, config, filterOf(options, config), options.limit);
       });
       if (options.json) return printJson({ items });
       if (items.length === 0) return print('there are none');

@@ -59,7 +59,7 @@ export function registerReplay(program: Command): void {
       await assertOneDatabase(config);
       const { url } = config.database;
       const { mode, dryRun, rate } = options;
-      const filter = filterOf(options);
+      const filter = filterOf(options, config);
       if (dryRun === true) {
         await withClient(url, assertMigrated);
         const progress = new Progress();

@@ -61,10 +61,13 @@ const renewEveryMs = 3_000;
 const campaignEveryMs = 1_000;
 const deadlineMs = 3_000;
 
-/** Whether the lease of row r is over: by time, or because none of its leader's sessions is there any more. */
+/**
+ * Whether the lease of row r is over: by time, or because none of its leader's sessions is there any more. When a session of another role
+ * began is hidden from those who are not in pg_read_all_stats: it may be the leader's, which then has until the lease ends by time.
+ */
 const overSql = `(r.lease_until <= clock_timestamp() or (r.backends <> '[]' and not exists (
        select from jsonb_to_recordset(r.backends) as b (pid int, start timestamptz)
-         join pg_stat_activity a on a.pid = b.pid and a.backend_start is not distinct from b.start)))`;
+         join pg_stat_activity a on a.pid = b.pid and (a.backend_start = b.start or a.backend_start is null))))`;
 
 /** pid and start of the given backends, as belfry.relay.backends holds them. */
 const backendsSql = `(select coalesce(jsonb_agg(jsonb_build_object('pid', pid, 'start', backend_start)), '[]')
@@ -110,8 +113,14 @@ export class Lease {
     if (!standing.free) return null;
     const row = await this.#raise(standing.term, standing.backends);
     if (row === null) return null;
-    await this.#terminate(standing.backends);
     this.#term = row.term;
+    try {
+      await this.#terminate(standing.backends);
+    } catch (error) {
+      // Else everybody, this process too, would take it for the leader until the lease ends.
+      await this.resign().catch(() => undefined);
+      throw error;
+    }
     this.#trustedUntil = startedAt + this.#ttlMs - marginMs;
     this.#options.log.info({ term: row.term }, 'leading');
     return {
@@ -210,17 +219,34 @@ export class Lease {
     }
   }
 
-  /** Ends the sessions that the old leader left, if they are still the same ones. */
+  /** Ends the sessions that the old leader left, if they are still the same ones. Those of a superuser it may not end: the fence has to do. */
   async #terminate(backends: unknown): Promise<void> {
-    const { rows } = await this.#query<{ pid: number; ended: boolean }>(
-      `select a.pid, pg_terminate_backend(a.pid) as ended
+    const { rows } = await this.#query<{ pid: number; start: string }>(
+      `select a.pid, b.start::text
          from jsonb_to_recordset($1::jsonb) as b (pid int, start timestamptz)
          join pg_stat_activity a on a.pid = b.pid and a.backend_start = b.start
         where a.pid <> pg_backend_pid()`,
       [JSON.stringify(backends)],
     );
-    if (rows.length > 0)
-      this.#options.log.warn({ pids: rows.map((row) => row.pid) }, 'ended the sessions of the old leader');
+    const [ended, refused]: [number[], number[]] = [[], []];
+    for (const { pid, start } of rows) {
+      try {
+        await this.#query(
+          'select pg_terminate_backend(a.pid) from pg_stat_activity a where a.pid = $1 and a.backend_start = $2::timestamptz',
+          [pid, start],
+        );
+        ended.push(pid);
+      } catch (error) {
+        if (sqlState(error) !== '42501') throw error;
+        refused.push(pid);
+      }
+    }
+    if (ended.length > 0) this.#options.log.warn({ pids: ended }, 'ended the sessions of the old leader');
+    if (refused.length > 0)
+      this.#options.log.warn(
+        { pids: refused },
+        'may not end these sessions of the old leader, which ran as another role: what they have locked waits until they end (a DBA can: select pg_terminate_backend(pid))',
+      );
   }
 
   #query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<pg.QueryResult<Row>> {

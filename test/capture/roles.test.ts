@@ -165,6 +165,31 @@ describe("the tables' owner", () => {
     await captures();
   });
 
+  it('is told of a trigger function that came to run with the rights of a superuser, and of one that may not write', async () => {
+    await admin.query('alter role owner createrole');
+    await installCapture(owner, onEvents);
+    const dba = await connect(withDatabase(server.url, 'app'), { applicationName: 'belfry-test' });
+    try {
+      // As after a restore with --no-owner --no-privileges.
+      await dba.query('alter function belfry.capture_event_insert() owner to postgres');
+      await dba.query('revoke insert on belfry.outbox from belfry_capture');
+      const details = (await verifyCapture(owner, onEvents)).map(({ state, detail }) => `${state}: ${detail ?? ''}`);
+      const [insert, ...others] = details;
+      expect(insert).toBe(
+        "drifted: belfry.capture_event_insert belongs to postgres, and runs with all of that role's rights: run belfry migrate",
+      );
+      expect([...new Set(others)]).toEqual([
+        'drifted: belfry_capture may not do what a trigger needs (grant insert on belfry.outbox to belfry_capture): run belfry migrate',
+      ]);
+      await installCapture(dba, onEvents);
+      expect((await verifyCapture(owner, onEvents)).every((entry) => entry.state === 'ok')).toBe(true);
+    } finally {
+      await dba.end();
+    }
+    expect(await functionOwners()).toEqual(['belfry_capture']);
+    await captures();
+  });
+
   it('is told whose tables it may not touch', async () => {
     await admin.query('create role belfry_capture nologin; create role belfry_app nologin');
     const dba = await connect(withDatabase(server.url, 'app'), { applicationName: 'belfry-test' });

@@ -161,6 +161,9 @@ describe('the life of an installation', () => {
     });
     expect(JSON.parse((await run('outbox', 'show', String(items[0]?.['id']), '--json')).out)).toEqual(items[0]);
     expect((await run('outbox', 'list', '--until', '2020-01-01')).out).toBe('there are none\n');
+    const misspelt = await run('outbox', 'list', '--source', 'post_coment');
+    expect(misspelt).toMatchObject({ code: 0, out: 'there are none\n' });
+    expect(misspelt.err).toMatch(/^belfry: the config has no source post_coment; it has .*post_comment/);
     expect((await run('outbox', 'list', '--since', '1h', '--until', '2020-01-01')).code).toBe(2);
     expect(await run('outbox', 'show', '999')).toMatchObject({ code: 1, out: '' });
     const { lag_events, lag_seconds } = await status();

@@ -4,8 +4,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { fence, Lease } from '../../src/outbox/lease.js';
 import { connect, createPool } from '../../src/postgres/connect.js';
 import { startScript } from '../support/program.js';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
-import { eventually, testLog } from './rig.js';
+import { createTestDatabase, withUser, type TestDatabase } from '../support/postgres.js';
+import { eventually, testLog, type Log } from './rig.js';
 
 let database: TestDatabase;
 const pools: pg.Pool[] = [];
@@ -25,9 +25,18 @@ afterEach(async () => {
 
 function newLease(
   leader: string,
-  options: { readonly ttlMs?: number; readonly backends?: () => readonly number[]; readonly now?: () => number } = {},
+  {
+    url = database.url,
+    ...options
+  }: {
+    readonly url?: string;
+    readonly ttlMs?: number;
+    readonly backends?: () => readonly number[];
+    readonly now?: () => number;
+    readonly log?: Log;
+  } = {},
 ): Lease {
-  const pool = createPool(database.url, { applicationName: 'belfry lease', max: 1, session: Lease.session });
+  const pool = createPool(url, { applicationName: 'belfry lease', max: 1, session: Lease.session });
   pools.push(pool);
   return new Lease({ pool, leader, backends: () => [], log: testLog(), ...options });
 }
@@ -144,7 +153,77 @@ describe('trust', () => {
   });
 });
 
+describe('a leader of a role whose sessions this one can neither look into nor end', () => {
+  const role = `lease_${String(process.pid)}_${String(Date.now())}`;
+  let url: string;
+  let session: pg.Client;
+  let pid: number;
+
+  beforeAll(async () => {
+    await database.pool.query(
+      `create role ${role} login password 'x';
+       grant usage on schema belfry to ${role};
+       grant select, update on belfry.relay to ${role};
+       grant select on belfry.replay_job to ${role}`,
+    );
+    url = withUser(database.url, role, 'x');
+    session = await database.client();
+    pid = await pidOf(session);
+  });
+  afterAll(async () => {
+    await session.end();
+    await database.pool.query(`drop owned by ${role}; drop role ${role}`);
+  });
+
+  test('leads until its lease ends by time', async () => {
+    const a = newLease('a', { ttlMs: 1_500, backends: () => [pid] });
+    const b = newLease('b', { url });
+    await a.acquire();
+    expect(await b.acquire()).toBeNull();
+    await eventually(async () => (await b.acquire()) !== null, 'takeover after the ttl', 5_000);
+  });
+
+  test('is followed, and that its sessions live on is said', async () => {
+    await database.pool.query(`grant pg_read_all_stats to ${role}`);
+    const log = testLog();
+    const a = newLease('a', { ttlMs: 1, backends: () => [pid] });
+    const b = newLease('b', { url, log });
+    await a.acquire();
+    await eventually(async () => (await b.acquire()) !== null, 'takeover after the ttl', 5_000);
+    expect(b.trusted()).toBe(true);
+    expect(log.lines.find((line) => line.startsWith('may not end these sessions'))).toContain(`[${String(pid)}]`);
+    expect(await alive(pid)).toBe(true);
+    expect(await a.renew()).toBeNull();
+  });
+});
+
 describe('takeover', () => {
+  test('that can not see to the sessions of the old leader is given back, and tried again', async () => {
+    const pool = createPool(database.url, { applicationName: 'belfry lease', max: 1, session: Lease.session });
+    pools.push(pool);
+    let cut = true;
+    const query = pool.query.bind(pool) as (text: string, values: unknown[]) => Promise<unknown>;
+    const cutOnce = Object.assign(Object.create(pool) as pg.Pool, {
+      query: (text: string, values: unknown[]) => {
+        if (!cut || !text.includes('where a.pid <>')) return query(text, values);
+        cut = false;
+        return Promise.reject(new Error('connection cut'));
+      },
+    });
+    const old = await database.client();
+    const pid = await pidOf(old);
+    const b = new Lease({ pool: cutOnce, leader: 'b', backends: () => [], log: testLog() });
+    await newLease('a', { ttlMs: 1, backends: () => [pid] }).acquire();
+    await eventually(async () => {
+      const { rows } = await database.pool.query('select from belfry.relay where lease_until < clock_timestamp()');
+      return rows.length > 0;
+    }, 'the lease is over');
+    await expect(b.acquire()).rejects.toThrow('connection cut');
+    expect([b.term, b.trusted()]).toEqual([null, false]);
+    expect(await b.acquire()).not.toBeNull();
+    await old.end().catch(() => undefined);
+  });
+
   test('ends the sessions of the old leader, and only those that are still the same', async () => {
     const old = await connect(database.url, { applicationName: 'belfry old' });
     const stranger = await connect(database.url, { applicationName: 'belfry stranger' });
