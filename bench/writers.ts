@@ -13,7 +13,7 @@ import { atLeast, table, wanted, type Bench, type BenchContext, type Verdict } f
 import { createSocial } from './lib/social.js';
 import { pairedRatios, rate, rateSpread, ratioSpread, rotated, spread } from './lib/stats.js';
 import type { PipeAnswer } from './peers/notify-pipe.js';
-import { NOTIFY_PAYLOAD, PLAIN_OUTBOX } from './peers/sql.js';
+import { NOTIFY_PAYLOAD, PLAIN_OUTBOX, PROTECTED_OUTBOX } from './peers/sql.js';
 
 const CLIENTS = [1, 16, 64] as const;
 const USERS = 50_000;
@@ -21,12 +21,13 @@ const POSTS = 100_000;
 const WARM_UP_SECONDS = 1;
 const DRAIN_LIMIT_MS = 180_000;
 
-const VARIANTS = ['none', 'plain', 'belfry', 'belfry_poll', 'belfry_bell', 'notify'] as const;
+const VARIANTS = ['none', 'plain', 'protected', 'belfry', 'belfry_poll', 'belfry_bell', 'notify'] as const;
 type Variant = (typeof VARIANTS)[number];
 
 const NAMES: Record<Variant, string> = {
   none: 'no trigger',
   plain: 'plain outbox trigger',
+  protected: 'the same with the protections',
   belfry: 'Belfry, no relay',
   belfry_poll: 'Belfry, relay, `wakeup: poll`',
   belfry_bell: 'Belfry, relay on the doorbell',
@@ -98,6 +99,7 @@ async function enter({ server }: BenchContext, variant: Variant): Promise<Contes
   await createSocial(url, { users: USERS, posts: POSTS });
   let installation: Installation | undefined;
   if (variant === 'plain') await execute(url, ...PLAIN_OUTBOX);
+  if (variant === 'protected') await execute(url, ...PROTECTED_OUTBOX);
   if (variant === 'notify') await execute(url, ...NOTIFY_PAYLOAD);
   if (variant.startsWith('belfry')) installation = await install(url, variant === 'belfry_poll' ? 'poll' : 'notify');
   return {
@@ -157,6 +159,7 @@ const piped: Attend = async (url) => {
 const ATTEND: Record<Variant, Attend> = {
   none: nobody,
   plain: emptied('plain.outbox'),
+  protected: emptied('plain.outbox'),
   belfry: emptied('belfry.outbox'),
   belfry_poll: relayed,
   belfry_bell: relayed,

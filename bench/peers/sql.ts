@@ -25,6 +25,38 @@ export const PLAIN_OUTBOX: readonly string[] = [
   `create trigger capture after insert on likes for each row execute function plain.capture()`,
 ];
 
+/**
+ * The plain outbox with what keeps it from ever failing, delaying or endangering a write, written by hand and no more: days as partitions,
+ * a statement trigger that is guarded, waits 200 ms at most, runs with its owner's rights and nobody's search_path, and tries the bell.
+ * It is the control for what the protections cost, and for what Belfry's own trigger adds to them.
+ */
+export const PROTECTED_OUTBOX: readonly string[] = [
+  `create schema plain`,
+  (PLAIN_OUTBOX[1] ?? '') + ' partition by range (at)',
+  `do $$ begin
+     for day in -1 .. 7 loop
+       execute format('create table plain.outbox_%s partition of plain.outbox for values from (%L) to (%L)',
+         day + 1, current_date + day, current_date + day + 1);
+     end loop;
+   end $$`,
+  `create table plain.outbox_default partition of plain.outbox default`,
+  `create index outbox_xid_id on plain.outbox (xid, id)`,
+  `create function plain.capture() returns trigger
+     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
+   begin
+     begin
+       insert into plain.outbox (source, op, new)
+       select 'post_like', 'created', jsonb_build_object('user_id', user_id, 'post_id', post_id) from new_rows;
+       if not pg_try_advisory_xact_lock_shared(1) then
+         perform pg_notify('plain', '');
+       end if;
+     exception when others then null;
+     end;
+     return null;
+   end $$`,
+  `create trigger capture after insert on likes referencing new table as new_rows for each statement execute function plain.capture()`,
+];
+
 /** NOTIFY with the whole push as payload: the trigger looks up the author, the pipe only forwards. */
 export const NOTIFY_PAYLOAD: readonly string[] = [
   `create function notify_like() returns trigger language plpgsql as $$

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { expect } from 'vitest';
 import { WebSocket } from 'ws';
 import { connect, type Client } from '../../src/client/index.js';
-import { freePort } from '../contract/rig.js';
+import { freePort } from '../support/ports.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { startBelfry, type Program } from '../support/program.js';
 import { socialConfig, socialSql } from '../support/social.js';

@@ -4,21 +4,10 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../support/ports.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';
-import {
-  applicationSql,
-  configText,
-  freePort,
-  http,
-  Raw,
-  run,
-  secret,
-  startRig,
-  token,
-  until,
-  type Rig,
-} from './rig.js';
+import { applicationSql, configText, http, Raw, run, secret, startRig, token, until, type Rig } from './rig.js';
 
 let rig: Rig;
 beforeAll(async () => {

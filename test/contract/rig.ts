@@ -3,14 +3,13 @@
  * sockets and HTTP. Nothing here knows how Belfry is made; what it runs is `belfry` as a process.
  */
 
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import type pg from 'pg';
 import { WebSocket, type ClientOptions } from 'ws';
+import { freePort } from '../support/ports.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { startBelfry, type Program } from '../support/program.js';
 
@@ -133,14 +132,6 @@ export async function startRig(
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 export interface Finished {

@@ -17,7 +17,8 @@ import { projectRoot, testBuild } from '../support/build.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { startBelfry, type Program } from '../support/program.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
-import { freePort, until } from '../contract/rig.js';
+import { until } from '../contract/rig.js';
+import { freePort } from '../support/ports.js';
 
 const secret = 'the-secret-of-the-examples-0123456789abcdef0123';
 const token = (sub: string) => jwt.sign({ sub }, secret, { expiresIn: '1h' });

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { connect } from '../../src/client/index.js';
 import { token, until, wideLimits } from '../client/running.js';
-import { freePort } from '../contract/rig.js';
+import { freePort } from '../support/ports.js';
 import { projectRoot } from '../support/build.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { startBelfry, type Program } from '../support/program.js';

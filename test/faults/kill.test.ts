@@ -5,13 +5,12 @@
  * The short form runs with every test; BELFRY_TEST_LONG=1 kills oftener.
  */
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.js';
 import { connect } from '../../src/postgres/connect.js';
+import { freePort } from '../support/ports.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { startBelfry } from '../support/program.js';
 import type { Program } from '../support/program.js';
@@ -116,14 +115,6 @@ async function install(url: string): Promise<Installation> {
       return program;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const free = (server.address() as AddressInfo).port;
-  await new Promise((resolve) => server.close(resolve));
-  return free;
 }
 
 /** The children of the postmaster, oldest first; elsewhere than on Linux none is known, and they end by themselves. */

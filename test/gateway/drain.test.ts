@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BelfryError } from '../../src/errors.js';
 import { createTestDatabase, locksAwaited, type TestDatabase } from '../support/postgres.js';
 import { socialSql } from '../support/social.js';
-import { freePort, startRig, tokenFor, type Rig } from './support.js';
+import { freePort } from '../support/ports.js';
+import { startRig, tokenFor, type Rig } from './support.js';
 
 let db: TestDatabase;
 beforeAll(async () => {

@@ -290,13 +290,3 @@ export class Client {
     );
   }
 }
-
-/** A port that nobody listened on a moment ago, for what needs a fixed one. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as net.AddressInfo;
-      probe.close(() => resolve(port));
-    });
-  });
-}

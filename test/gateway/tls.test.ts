@@ -11,7 +11,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startBelfry } from '../support/program.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { socialConfig, socialSql } from '../support/social.js';
-import { Client, freePort, startRig, tokenFor, type Rig } from './support.js';
+import { freePort } from '../support/ports.js';
+import { Client, startRig, tokenFor, type Rig } from './support.js';
 
 // The last one starts a process of its own.
 vi.setConfig({ testTimeout: 60_000 });

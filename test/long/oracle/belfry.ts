@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import jwt from 'jsonwebtoken';
 import type { NotificationData } from '../../../src/client/index.js';
-import { freePort } from '../../support/cluster.js';
+import { freePort } from '../../support/ports.js';
 import type { TestDatabase } from '../../support/postgres.js';
 import { startBelfry, type Program } from '../../support/program.js';
 import { startProxy, type Proxy } from '../../support/proxy.js';
