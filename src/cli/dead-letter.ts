@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { loadConfig } from '../config.js';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import { cellsSql, withCells } from '../relay/cells.js';
+import { cellsSql, withCells } from '../relay/look/cells.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';

@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
 import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
-import type { OutboxFilter } from '../relay/filter.js';
+import type { OutboxFilter } from '../relay/look/filter.js';
 import { nonEmpty, note, pointInTime, wholeNumber } from './common.js';
 
 export interface FilterOptions {

@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import { loadConfig } from '../config.js';
-import type { EventTimes } from '../relay/explain-times.js';
+import type { EventTimes } from '../relay/look/explain-times.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { addReadingCommand, nonEmpty, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';
@@ -15,7 +15,7 @@ export function registerExplain(program: Command): void {
       const config = await loadConfig(options.config);
       const explained = await withClient(config.database.url, async (client) => {
         await assertMigrated(client);
-        const { explainEvent } = await import('../relay/explain.js');
+        const { explainEvent } = await import('../relay/look/explain.js');
         return explainEvent(client, config, id, options.user ?? null);
       });
       if (explained === null)

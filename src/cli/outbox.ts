@@ -2,8 +2,8 @@
 
 import type { Command } from 'commander';
 import { loadConfig } from '../config.js';
-import { listOutbox, showOutbox } from '../relay/browse.js';
-import type { OutboxItem } from '../relay/browse.js';
+import { listOutbox, showOutbox } from '../relay/look/browse.js';
+import type { OutboxItem } from '../relay/look/browse.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { addReadingCommand, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';

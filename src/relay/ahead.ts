@@ -9,8 +9,8 @@ import type pg from 'pg';
 import type { Batch } from '../inbox/store.js';
 import { groupId, notificationOf } from '../rules/group.js';
 import type { WriterPlans } from './connections.js';
-import { counterKey, loadGroupFacts } from './group-facts.js';
-import type { GroupQuestions, LoadedGroups } from './group-facts.js';
+import { counterKey, loadGroupFacts } from './facts/group-facts.js';
+import type { GroupQuestions, LoadedGroups } from './facts/group-facts.js';
 
 /** What was written since: notifications by id and by group, rows and counters by key. */
 class Written {

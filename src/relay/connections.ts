@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import type { Config, Source } from '../config.js';
 import { isAdapted } from '../schema/session.js';
-import { blocksSource, mutesSource, threadMutesSource } from './plan.js';
+import { blocksSource, mutesSource, threadMutesSource } from './plan/plan.js';
 
 /**
  * The writer meets only Belfry's own tables, always by key: other ways to join than by index are forbidden, since

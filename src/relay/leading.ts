@@ -25,19 +25,19 @@ import type { BatchConnections, BatchOutcome, Preparation } from './batch.js';
 import { readCarefully } from './careful.js';
 import type { CarefulWork } from './careful.js';
 import { mappedSources, WriterPlans } from './connections.js';
-import { DeadKeys } from './dead-keys.js';
+import { DeadKeys } from './dead-letters/dead-keys.js';
 import { blame } from './failures.js';
-import { FanOut } from './fan-out.js';
-import { BatchTooLarge, nextDueMs } from './group-facts.js';
+import { FanOut } from './wide/fan-out.js';
+import { BatchTooLarge, nextDueMs } from './facts/group-facts.js';
 import type { RelayObserver } from './observer.js';
 import { PageWork, withRetries } from './page-work.js';
-import { PrivacyLoader } from './privacy-facts.js';
+import { PrivacyLoader } from './facts/privacy-facts.js';
 import { Reading } from './reading.js';
 import type { PreparedPage } from './reading.js';
-import { resolvesByKey, resolveSql } from './resolve.js';
-import { eventsOf } from './resolved.js';
-import type { PageEvent, ResolvedRow } from './resolved.js';
-import type { BatchTraces } from './traces.js';
+import { resolvesByKey, resolveSql } from './plan/resolve.js';
+import { eventsOf } from './plan/resolved.js';
+import type { PageEvent, ResolvedRow } from './plan/resolved.js';
+import type { BatchTraces } from './look/traces.js';
 import { termIsOver, Turns } from './turns.js';
 
 /** How often a paused relay looks whether it may go on. */

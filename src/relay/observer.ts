@@ -1,6 +1,6 @@
 /** What a relay tells whoever watches it (the demo's page, tests that wait for a signal instead of a time). */
 
-import type { PageEvent } from './resolved.js';
+import type { PageEvent } from './plan/resolved.js';
 
 /** One event on its way through one relay; all times are by `nowMs`. */
 export interface EventTrace {

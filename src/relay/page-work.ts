@@ -11,19 +11,19 @@ import { messageOf, sqlState } from '../errors.js';
 import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { Page } from '../outbox/reader.js';
-import { setAside, storeDead, storeTruncate } from './aside.js';
+import { setAside, storeDead, storeTruncate } from './dead-letters/aside.js';
 import type { BatchConnections, BatchOutcome, BatchProcessor, Preparation } from './batch.js';
-import { waiting } from './dead-keys.js';
-import type { DeadKeys } from './dead-keys.js';
+import { waiting } from './dead-letters/dead-keys.js';
+import type { DeadKeys } from './dead-letters/dead-keys.js';
 import { blame } from './failures.js';
 import type { LeadingOptions } from './leading.js';
 import { eventTracesOf } from './observer.js';
 import type { PreparedPage } from './reading.js';
-import type { PageEvent, ResolvedRow } from './resolved.js';
+import type { PageEvent, ResolvedRow } from './plan/resolved.js';
 import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
-import { unmappedIn } from './unmapped.js';
-import type { Unmapped } from './unmapped.js';
+import { unmappedIn } from './dead-letters/unmapped.js';
+import type { Unmapped } from './dead-letters/unmapped.js';
 
 /** How often a part that loses against others (deadlock, lock timeout) is tried before the term is given up. */
 const contentionRetries = 5;

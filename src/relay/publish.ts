@@ -5,8 +5,8 @@ import type { Broker, Publication } from '../broker/broker.js';
 import { announcementFrame, notificationFrame, withdrawnFrame } from '../inbox/render.js';
 import type { Messages } from '../inbox/messages.js';
 import type { StoredBatch } from '../inbox/store.js';
-import type { MayRead } from './may-read.js';
-import type { CounterMove, Plan } from './plan.js';
+import type { MayRead } from './facts/may-read.js';
+import type { CounterMove, Plan } from './plan/plan.js';
 
 export interface StoredOutcome {
   readonly stored: StoredBatch;

@@ -9,7 +9,7 @@ import { nowMs } from '../clock.js';
 import type { Cursor } from '../outbox/cursor.js';
 import type { OutboxReader, Page } from '../outbox/reader.js';
 import type { Preparation } from './batch.js';
-import type { ResolvedRow } from './resolved.js';
+import type { ResolvedRow } from './plan/resolved.js';
 
 /** A page that was read, and what could be prepared for it. */
 export interface PreparedPage {

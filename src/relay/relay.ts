@@ -26,18 +26,18 @@ import { assertSuitable, serverInfo } from '../postgres/server.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { adaptToPooler } from '../schema/session.js';
 import { inTurn, letGo } from '../postgres/sending.js';
-import { Chores } from './chores.js';
+import { Chores } from './upkeep/chores.js';
 import { writerSession } from './connections.js';
 import { blame } from './failures.js';
 import type { Blame } from './failures.js';
 import { Leading } from './leading.js';
-import { misfits, Told } from './misfits.js';
+import { misfits, Told } from './upkeep/misfits.js';
 import type { RelayObserver } from './observer.js';
 import type { ReplayHost } from './replay/host.js';
-import { Retention } from './retention.js';
+import { Retention } from './upkeep/retention.js';
 import { leaseApplication } from './replay/alone.js';
 import { ReplayWork } from './replay/work.js';
-import { BatchTraces } from './traces.js';
+import { BatchTraces } from './look/traces.js';
 
 export interface RelayOptions {
   readonly config: Config;

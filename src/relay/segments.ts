@@ -9,7 +9,7 @@
 
 import type { Cursor } from '../outbox/cursor.js';
 import { blame } from './failures.js';
-import type { PageEvent } from './resolved.js';
+import type { PageEvent } from './plan/resolved.js';
 
 export interface SegmentWork {
   /** Stores and publishes these events and moves the cursor there. */

@@ -15,9 +15,9 @@ import type { Draft, GroupFact, GroupFacts } from '../rules/group.js';
 import { suppressedBy } from '../rules/privacy.js';
 import type { PrivacyFacts } from '../rules/privacy.js';
 import { isPassing } from './failures.js';
-import type { DueGroups } from './group-facts.js';
-import type { Question } from './privacy-facts.js';
-import { questionsOfGroup } from './questions.js';
+import type { DueGroups } from './facts/group-facts.js';
+import type { Question } from './facts/privacy-facts.js';
+import { questionsOfGroup } from './plan/questions.js';
 
 export interface FlushParts {
   readonly rules: ReadonlyMap<string, Config['aggregation'][string]>;

@@ -14,7 +14,7 @@ import type { Config } from '../../src/config.js';
 import { seedCounters } from '../../src/inbox/seed.js';
 import { ensurePartitions } from '../../src/outbox/partitions.js';
 import { connect } from '../../src/postgres/connect.js';
-import { explainEvent } from '../../src/relay/explain.js';
+import { explainEvent } from '../../src/relay/look/explain.js';
 import { migrate } from '../../src/schema/migrate.js';
 import { Clusters, filesIn, tool, toolIn, toolsFolder } from '../support/cluster.js';
 import type { Cluster } from '../support/cluster.js';

@@ -7,7 +7,7 @@ import type { Draft } from '../../src/init/draft.js';
 import { lookAt } from '../../src/init/look.js';
 import { recognise } from '../../src/init/recognise.js';
 import { writeConfig } from '../../src/init/write.js';
-import { resolveSql } from '../../src/relay/resolve.js';
+import { resolveSql } from '../../src/relay/plan/resolve.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { testSecret } from '../support/social.js';

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { seedCounters } from '../../src/inbox/seed.js';
-import { listOutbox } from '../../src/relay/browse.js';
+import { listOutbox } from '../../src/relay/look/browse.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';
 import { recover } from '../support/recover.js';

@@ -1,7 +1,7 @@
 /** Sessions of the application that write a key in other words: the key of a row has one text. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { recreateMissed } from '../../src/relay/recreate.js';
+import { recreateMissed } from '../../src/relay/upkeep/recreate.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { installCapture } from '../../src/capture/install.js';
 import { repairCapture } from '../../src/capture/repair.js';
-import { recreateMissed } from '../../src/relay/recreate.js';
+import { recreateMissed } from '../../src/relay/upkeep/recreate.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { startMapping } from './rig.js';
 import type { Mapping } from './rig.js';

@@ -7,7 +7,7 @@ import type { Cursor } from '../../src/outbox/cursor.js';
 import type { Leadership } from '../../src/outbox/lease.js';
 import { judgePast, settlePast } from '../../src/outbox/restore.js';
 import { serverInfo } from '../../src/postgres/server.js';
-import { storeDead } from '../../src/relay/aside.js';
+import { storeDead } from '../../src/relay/dead-letters/aside.js';
 import { requestJob, takeJob } from '../../src/relay/replay/jobs.js';
 import { startBatches } from '../relay/batches.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';

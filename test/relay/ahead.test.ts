@@ -11,7 +11,7 @@ import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, block, like, socialConfig, socialSql } from '../support/social.js';
 import { Ahead } from '../../src/relay/ahead.js';
 import { WriterPlans } from '../../src/relay/connections.js';
-import { counterKey } from '../../src/relay/group-facts.js';
+import { counterKey } from '../../src/relay/facts/group-facts.js';
 import { startBatches } from './batches.js';
 import type { Batches } from './batches.js';
 

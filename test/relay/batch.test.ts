@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { messageOf } from '../../src/errors.js';
 import { blame } from '../../src/relay/failures.js';
-import { BatchTooLarge } from '../../src/relay/group-facts.js';
+import { BatchTooLarge } from '../../src/relay/facts/group-facts.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addPost, addUsers, socialConfig, socialSql } from '../support/social.js';

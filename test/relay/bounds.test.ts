@@ -1,7 +1,7 @@
 /** Whatever is told or taken back to or from many people beside the live pages is so in transactions of a bounded size, too. */
 import { expect, it, onTestFinished } from 'vitest';
-import { resolveHeld } from '../../src/relay/held.js';
-import { repairLost } from '../../src/relay/lost.js';
+import { resolveHeld } from '../../src/relay/upkeep/held.js';
+import { repairLost } from '../../src/relay/upkeep/lost.js';
 import { testSecret } from '../support/social.js';
 import { startBatches } from './batches.js';
 import { leadingRig, log } from './leading.js';

@@ -1,7 +1,7 @@
 /** What becomes of a notification that stands: windows that end, actors who leave, marks that come meanwhile, and what a second source tells of its subject. */
 
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { loadDueGroups, nextDueMs } from '../../src/relay/group-facts.js';
+import { loadDueGroups, nextDueMs } from '../../src/relay/facts/group-facts.js';
 import { addComment, addPost, addUsers, like, unlike } from '../support/social.js';
 import { framesOf, useWorld } from './world.js';
 import type { Frame } from './world.js';

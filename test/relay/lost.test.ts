@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { expect, it } from 'vitest';
 import { seedCounters, seedDue, seedScript } from '../../src/inbox/seed.js';
-import { repairLost } from '../../src/relay/lost.js';
+import { repairLost } from '../../src/relay/upkeep/lost.js';
 import { addPost, addUsers, like } from '../support/social.js';
 import { leadingRig, log } from './leading.js';
 

@@ -2,8 +2,8 @@
 
 import { expect, it } from 'vitest';
 import { parseConfig } from '../../src/config.js';
-import { planPage } from '../../src/relay/plan.js';
-import { groupQuestionsOf } from '../../src/relay/questions.js';
+import { planPage } from '../../src/relay/plan/plan.js';
+import { groupQuestionsOf } from '../../src/relay/plan/questions.js';
 import type { Side } from '../../src/rules/event.js';
 import { worldConfig } from './world.js';
 

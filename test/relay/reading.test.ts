@@ -7,7 +7,7 @@ import { OutboxReader } from '../../src/outbox/reader.js';
 import { connect } from '../../src/postgres/connect.js';
 import type { Preparation } from '../../src/relay/batch.js';
 import { Reading } from '../../src/relay/reading.js';
-import type { ResolvedRow } from '../../src/relay/resolved.js';
+import type { ResolvedRow } from '../../src/relay/plan/resolved.js';
 import { cursorNow, insertEvent, testStatement } from '../outbox/rig.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 

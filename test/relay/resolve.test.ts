@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { parseConfig } from '../../src/config.js';
 import { mappedSources } from '../../src/relay/connections.js';
-import { resolvesByKey, resolveSql } from '../../src/relay/resolve.js';
+import { resolvesByKey, resolveSql } from '../../src/relay/plan/resolve.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { socialConfig, socialSql } from '../support/social.js';

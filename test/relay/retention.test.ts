@@ -5,7 +5,7 @@ import pino from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseConfig } from '../../src/config.js';
 import { outboxDays } from '../../src/outbox/partitions.js';
-import { Retention } from '../../src/relay/retention.js';
+import { Retention } from '../../src/relay/upkeep/retention.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
 import { addUsers, socialConfig, socialSql } from '../support/social.js';

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { installCapture } from '../../src/capture/install.js';
 import { seedCounter, seedCounters } from '../../src/inbox/seed.js';
 import { createLogger } from '../../src/log.js';
-import { storeDead } from '../../src/relay/aside.js';
+import { storeDead } from '../../src/relay/dead-letters/aside.js';
 import { workAlone } from '../../src/relay/replay/alone.js';
 import { readJob, requestJob } from '../../src/relay/replay/jobs.js';
 import type { Job, JobFilter } from '../../src/relay/replay/jobs.js';

@@ -3,7 +3,7 @@
 import { expect, it } from 'vitest';
 import { BelfryError } from '../../src/errors.js';
 import type { Cursor } from '../../src/outbox/cursor.js';
-import type { PageEvent } from '../../src/relay/resolved.js';
+import type { PageEvent } from '../../src/relay/plan/resolved.js';
 import { processPage } from '../../src/relay/segments.js';
 
 const cursorAt = (id: string): Cursor => ({ seen: '1:1:', target: '9:9:', afterId: id, maxId: id });

@@ -7,7 +7,7 @@ import { createMetrics } from '../../src/metrics.js';
 import { Relay } from '../../src/relay/relay.js';
 import { requestJob } from '../../src/relay/replay/jobs.js';
 import type { JobMode } from '../../src/relay/replay/jobs.js';
-import { resolveSql } from '../../src/relay/resolve.js';
+import { resolveSql } from '../../src/relay/plan/resolve.js';
 import { loadColumnTypes } from '../../src/schema/columns.js';
 import { startMapping } from '../mapping/rig.js';
 import type { Mapping } from '../mapping/rig.js';

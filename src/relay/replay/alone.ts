@@ -21,7 +21,7 @@ import { BatchProcessor } from '../batch.js';
 import { WriterPlans, writerSession } from '../connections.js';
 import { blame } from '../failures.js';
 import { withRetries } from '../page-work.js';
-import { PrivacyLoader } from '../privacy-facts.js';
+import { PrivacyLoader } from '../facts/privacy-facts.js';
 import { ReplayWork } from './work.js';
 
 /** The application name of every relay's lease session: whoever has one leads, or waits to. */

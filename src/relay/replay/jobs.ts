@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import type { Config } from '../../config.js';
-import type { OutboxFilter } from '../filter.js';
+import type { OutboxFilter } from '../look/filter.js';
 import type { Bound } from './page.js';
 import type { ReplayCounts } from './replay.js';
 

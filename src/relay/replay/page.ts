@@ -19,13 +19,13 @@ import type { SourceEvent } from '../../rules/event.js';
 import { samePlace } from '../../rules/fold.js';
 import { cast } from '../../schema/columns.js';
 import type { ColumnTypes } from '../../schema/columns.js';
-import { recipientsOfSources } from '../fan-out.js';
-import { conditionOf, isTold } from '../filter.js';
-import type { OutboxFilter } from '../filter.js';
-import { counterKey } from '../group-facts.js';
-import { resolveSql } from '../resolve.js';
-import { eventsOf, wideRecipients } from '../resolved.js';
-import type { PageEvent, ResolvedRow } from '../resolved.js';
+import { recipientsOfSources } from '../wide/fan-out.js';
+import { conditionOf, isTold } from '../look/filter.js';
+import type { OutboxFilter } from '../look/filter.js';
+import { counterKey } from '../facts/group-facts.js';
+import { resolveSql } from '../plan/resolve.js';
+import { eventsOf, wideRecipients } from '../plan/resolved.js';
+import type { PageEvent, ResolvedRow } from '../plan/resolved.js';
 
 /** How far the relay had read: visible in `seen`, or read within the delta that it was at. */
 export interface Bound {

@@ -8,9 +8,9 @@
 import type { Config } from '../../config.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import type { BatchConnections, BatchProcessor } from '../batch.js';
-import { nextRecipients, recipientsOfSources } from '../fan-out.js';
-import type { DeliverStep } from '../plan.js';
-import type { WideStep } from '../wide.js';
+import { nextRecipients, recipientsOfSources } from '../wide/fan-out.js';
+import type { DeliverStep } from '../plan/plan.js';
+import type { WideStep } from '../wide/wide.js';
 import { presentRowOf } from './page.js';
 
 /** Recipients judged at once, as many as a job tells at most. */

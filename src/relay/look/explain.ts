@@ -4,24 +4,24 @@
  */
 
 import type pg from 'pg';
-import type { Config, Source } from '../config.js';
-import { messageOf } from '../errors.js';
-import type { SuppressRule } from '../rules/event.js';
-import { suppressedBy } from '../rules/privacy.js';
-import { quoteTable } from '../postgres/sql.js';
-import { loadColumnTypes, personOf } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
-import { deliveryOf, deliveryQuestions } from './questions.js';
+import type { Config, Source } from '../../config.js';
+import { messageOf } from '../../errors.js';
+import type { SuppressRule } from '../../rules/event.js';
+import { suppressedBy } from '../../rules/privacy.js';
+import { quoteTable } from '../../postgres/sql.js';
+import { loadColumnTypes, personOf } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { deliveryOf, deliveryQuestions } from '../plan/questions.js';
 import { pushesOf, timesOf } from './explain-times.js';
 import type { EventTimes } from './explain-times.js';
-import { blame } from './failures.js';
-import { planPage } from './plan.js';
-import type { DeliverStep, Step } from './plan.js';
-import { PrivacyLoader } from './privacy-facts.js';
-import { keySql } from './replay/page.js';
-import { resolveSql } from './resolve.js';
-import { eventsOf } from './resolved.js';
-import type { PageEvent, ResolvedRow } from './resolved.js';
+import { blame } from '../failures.js';
+import { planPage } from '../plan/plan.js';
+import type { DeliverStep, Step } from '../plan/plan.js';
+import { PrivacyLoader } from '../facts/privacy-facts.js';
+import { keySql } from '../replay/page.js';
+import { resolveSql } from '../plan/resolve.js';
+import { eventsOf } from '../plan/resolved.js';
+import type { PageEvent, ResolvedRow } from '../plan/resolved.js';
 
 export type ExplainVerdict = 'delivered' | 'merged' | 'suppressed' | 'withdrawn' | 'pending' | 'dead';
 

@@ -1,10 +1,10 @@
 /** `new` and `old` of an event as people see them: the mapped columns, ids and numbers beyond 2^53 as text. */
 
-import { COUNTERS_KEY } from '../capture/rows.js';
-import { mappedColumns } from '../config.js';
-import type { Config } from '../config.js';
-import { parseJson } from '../postgres/json.js';
-import { quoteLiteral } from '../postgres/sql.js';
+import { COUNTERS_KEY } from '../../capture/rows.js';
+import { mappedColumns } from '../../config.js';
+import type { Config } from '../../config.js';
+import { parseJson } from '../../postgres/json.js';
+import { quoteLiteral } from '../../postgres/sql.js';
 import { pairsOf } from './filter.js';
 
 export type Cells = Readonly<Record<string, unknown>> | null;

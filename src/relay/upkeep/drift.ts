@@ -10,19 +10,19 @@
  */
 
 import type pg from 'pg';
-import { repairCapture } from '../capture/repair.js';
-import { verifyCapture } from '../capture/verify.js';
-import type { HealthState, TriggerHealth } from '../capture/verify.js';
-import type { Config } from '../config.js';
-import { BelfryError, messageOf } from '../errors.js';
-import type { Logger } from '../log.js';
-import type { RelayMetrics } from '../metrics.js';
-import { connect } from '../postgres/connect.js';
-import { loadColumnTypes } from '../schema/columns.js';
-import { mappingProblems } from '../schema/mapping.js';
-import { hiddenRows } from '../schema/row-security.js';
+import { repairCapture } from '../../capture/repair.js';
+import { verifyCapture } from '../../capture/verify.js';
+import type { HealthState, TriggerHealth } from '../../capture/verify.js';
+import type { Config } from '../../config.js';
+import { BelfryError, messageOf } from '../../errors.js';
+import type { Logger } from '../../log.js';
+import type { RelayMetrics } from '../../metrics.js';
+import { connect } from '../../postgres/connect.js';
+import { loadColumnTypes } from '../../schema/columns.js';
+import { mappingProblems } from '../../schema/mapping.js';
+import { hiddenRows } from '../../schema/row-security.js';
 import type { Told } from './misfits.js';
-import { onOwnConnection } from './own-connection.js';
+import { onOwnConnection } from '../own-connection.js';
 
 /** How long one attempt waits for a table that is locked. */
 const lockBoundMs = 20_000;

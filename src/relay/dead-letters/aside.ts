@@ -1,10 +1,10 @@
 /** What leaves the usual way of a page: an event that can't be processed, and a TRUNCATE. Each is one transaction that also moves the cursor. */
 
 import type pg from 'pg';
-import { messageOf, sqlState } from '../errors.js';
-import { emptyBatch, storeBatch } from '../inbox/store.js';
-import type { Cursor } from '../outbox/cursor.js';
-import { inTransaction } from '../postgres/transaction.js';
+import { messageOf, sqlState } from '../../errors.js';
+import { emptyBatch, storeBatch } from '../../inbox/store.js';
+import type { Cursor } from '../../outbox/cursor.js';
+import { inTransaction } from '../../postgres/transaction.js';
 
 /** Stores an event as a dead letter behind those `before` it; the name of its source, undefined where the outbox no longer holds it. Throws what storeBatch throws. */
 export async function storeDead(

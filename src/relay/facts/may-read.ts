@@ -7,7 +7,7 @@
  */
 
 import type pg from 'pg';
-import type { Readable } from '../inbox/readable.js';
+import type { Readable } from '../../inbox/readable.js';
 
 /** By id: the actors that its recipient may see, or null where it may not be shown at all. */
 export type MayRead = ReadonlyMap<string, ReadonlySet<string> | null>;

@@ -5,9 +5,9 @@
  */
 
 import type pg from 'pg';
-import type { Config } from '../config.js';
-import { textArray } from '../postgres/arrays.js';
-import type { DeliverStep, Step } from './plan.js';
+import type { Config } from '../../config.js';
+import { textArray } from '../../postgres/arrays.js';
+import type { DeliverStep, Step } from '../plan/plan.js';
 
 /** Who has been told of which subject, by which actor; with the key of the notification that did. */
 export interface Told {

@@ -1,6 +1,6 @@
 /** Rows of the statement that reads and resolves a page (resolve.ts), put together to events. */
 
-import type { Side, SourceEvent, SourceOp } from '../rules/event.js';
+import type { Side, SourceEvent, SourceOp } from '../../rules/event.js';
 
 /** Above this many recipients an event is a job of its own: a wide event (wide.ts). */
 export const wideRecipients = 1_000;

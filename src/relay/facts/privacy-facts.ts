@@ -6,20 +6,20 @@
  */
 
 import type pg from 'pg';
-import { textArray } from '../postgres/arrays.js';
-import type { Config, RelationConfig, Source } from '../config.js';
-import { readableSql } from '../inbox/readable.js';
-import type { Readable } from '../inbox/readable.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
-import type { Person } from '../rules/event.js';
-import { directedKey, hiddenKey, ownerKey, threadKey } from '../rules/privacy.js';
-import type { Delivery, PrivacyFacts } from '../rules/privacy.js';
-import { cast, fitting, holdingRows, personColumn } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
-import { loadOwners } from '../schema/owners.js';
-import type { Owners } from '../schema/owners.js';
-import { assertNothingHidden } from '../schema/row-security.js';
-import { bindVisible } from '../schema/visible.js';
+import { textArray } from '../../postgres/arrays.js';
+import type { Config, RelationConfig, Source } from '../../config.js';
+import { readableSql } from '../../inbox/readable.js';
+import type { Readable } from '../../inbox/readable.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres/sql.js';
+import type { Person } from '../../rules/event.js';
+import { directedKey, hiddenKey, ownerKey, threadKey } from '../../rules/privacy.js';
+import type { Delivery, PrivacyFacts } from '../../rules/privacy.js';
+import { cast, fitting, holdingRows, personColumn } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { loadOwners } from '../../schema/owners.js';
+import type { Owners } from '../../schema/owners.js';
+import { assertNothingHidden } from '../../schema/row-security.js';
+import { bindVisible } from '../../schema/visible.js';
 
 /** A delivery that is asked about, with the source it comes from. */
 export interface Question {

@@ -10,11 +10,11 @@
  */
 
 import type pg from 'pg';
-import { object } from '../capture/rows.js';
-import { mappedColumns } from '../config.js';
-import type { Source, TimeColumn } from '../config.js';
-import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
-import type { ColumnTypes } from '../schema/columns.js';
+import { object } from '../../capture/rows.js';
+import { mappedColumns } from '../../config.js';
+import type { Source, TimeColumn } from '../../config.js';
+import { parseTableName, quoteIdent, quoteLiteral, quoteTable } from '../../postgres/sql.js';
+import type { ColumnTypes } from '../../schema/columns.js';
 
 /** When events were lost, as Postgres prints it: a Date has no microseconds. */
 export interface LossWindow {

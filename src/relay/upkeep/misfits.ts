@@ -5,13 +5,13 @@
  * What must hold: the same problems are told once, however many terms begin and fail meanwhile.
  */
 
-import { readCatalog } from '../capture/catalog.js';
-import { capturedTables } from '../capture/install.js';
-import { configProblems } from '../capture/problems.js';
-import type { Config } from '../config.js';
-import { BelfryError } from '../errors.js';
-import { blame } from './failures.js';
-import { onOwnConnection } from './own-connection.js';
+import { readCatalog } from '../../capture/catalog.js';
+import { capturedTables } from '../../capture/install.js';
+import { configProblems } from '../../capture/problems.js';
+import type { Config } from '../../config.js';
+import { BelfryError } from '../../errors.js';
+import { blame } from '../failures.js';
+import { onOwnConnection } from '../own-connection.js';
 
 /** What was told last by those who look; lives longer than a term. */
 export class Told {

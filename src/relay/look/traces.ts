@@ -10,11 +10,11 @@
  */
 
 import type pg from 'pg';
-import { composites } from '../postgres/arrays.js';
-import { nowMs } from '../clock.js';
-import { Later } from '../later.js';
-import type { Logger } from '../log.js';
-import type { Cursor } from '../outbox/cursor.js';
+import { composites } from '../../postgres/arrays.js';
+import { nowMs } from '../../clock.js';
+import { Later } from '../../later.js';
+import type { Logger } from '../../log.js';
+import type { Cursor } from '../../outbox/cursor.js';
 
 /** By `nowMs`. */
 export interface BatchTimes {

@@ -4,9 +4,9 @@
  */
 
 import type pg from 'pg';
-import { compareText, textArray } from '../postgres/arrays.js';
-import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../rules/group.js';
-import { groupId, memberKey } from '../rules/group.js';
+import { compareText, textArray } from '../../postgres/arrays.js';
+import type { GroupFact, GroupFacts, InboxState, ShareFact } from '../../rules/group.js';
+import { groupId, memberKey } from '../../rules/group.js';
 
 export interface GroupQuestions {
   /** Groups that events may join, each with the actor of the event. */

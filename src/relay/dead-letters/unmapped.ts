@@ -7,9 +7,9 @@
  */
 
 import type pg from 'pg';
-import { BelfryError } from '../errors.js';
+import { BelfryError } from '../../errors.js';
 import type { Aside } from './aside.js';
-import type { PageEvent } from './resolved.js';
+import type { PageEvent } from '../plan/resolved.js';
 
 /** Operations of events that triggers write; the others are of the SQL API. */
 const ofTriggers: ReadonlySet<string> = new Set(['created', 'changed', 'removed']);

@@ -5,10 +5,10 @@
  * whoever reads looks at the resolved event, which names people as their rows do: so must the filter then (`personOf`).
  */
 
-import type { Config, Source } from '../config.js';
-import { quoteLiteral } from '../postgres/sql.js';
-import { isPerson } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
+import type { Config, Source } from '../../config.js';
+import { quoteLiteral } from '../../postgres/sql.js';
+import { isPerson } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
 
 export interface OutboxFilter {
   readonly source?: string;

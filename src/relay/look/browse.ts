@@ -7,19 +7,19 @@
  */
 
 import type pg from 'pg';
-import type { Config, Source } from '../config.js';
-import { sqlState } from '../errors.js';
-import { quoteLiteral } from '../postgres/sql.js';
-import type { SourceEvent } from '../rules/event.js';
-import { loadColumnTypes, personOf } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
+import type { Config, Source } from '../../config.js';
+import { sqlState } from '../../errors.js';
+import { quoteLiteral } from '../../postgres/sql.js';
+import type { SourceEvent } from '../../rules/event.js';
+import { loadColumnTypes, personOf } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
 import { cellsSql, withCells } from './cells.js';
 import type { Cells } from './cells.js';
 import { conditionOf, isTold, pairsOf, userColumns } from './filter.js';
 import type { OutboxFilter } from './filter.js';
-import { resolveSql } from './resolve.js';
-import { eventsOf } from './resolved.js';
-import type { ResolvedRow } from './resolved.js';
+import { resolveSql } from '../plan/resolve.js';
+import { eventsOf } from '../plan/resolved.js';
+import type { ResolvedRow } from '../plan/resolved.js';
 
 export interface OutboxItem {
   readonly id: string;

@@ -3,15 +3,15 @@
  * channel events to log. Pure; facts are loaded for it afterwards, and the rules decide over them (decide.ts).
  */
 
-import type { Source } from '../config.js';
-import type { LoggedEvent, Revoked } from '../inbox/store.js';
-import { parseJson } from '../postgres/json.js';
-import type { Side, SourceEvent } from '../rules/event.js';
-import { foldPage, samePlace, sameSide } from '../rules/fold.js';
-import type { NetChange } from '../rules/fold.js';
-import { groupKeyOf } from '../rules/group.js';
-import { directedKey } from '../rules/privacy.js';
-import { counterKey } from './group-facts.js';
+import type { Source } from '../../config.js';
+import type { LoggedEvent, Revoked } from '../../inbox/store.js';
+import { parseJson } from '../../postgres/json.js';
+import type { Side, SourceEvent } from '../../rules/event.js';
+import { foldPage, samePlace, sameSide } from '../../rules/fold.js';
+import type { NetChange } from '../../rules/fold.js';
+import { groupKeyOf } from '../../rules/group.js';
+import { directedKey } from '../../rules/privacy.js';
+import { counterKey } from '../facts/group-facts.js';
 import type { OtherEvent, PageEvent } from './resolved.js';
 
 /** Internal sources that capture the tables of blocks and mutes. */

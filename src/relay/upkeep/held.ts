@@ -4,8 +4,8 @@
  */
 
 import type pg from 'pg';
-import type { Leading } from './leading.js';
-import type { PageEvent } from './resolved.js';
+import type { Leading } from '../leading.js';
+import type { PageEvent } from '../plan/resolved.js';
 
 /** Rows looked at in one go, the newest first. */
 const heldLimit = 1_000;

@@ -7,11 +7,11 @@
  */
 
 import type pg from 'pg';
-import type { Source } from '../config.js';
-import type { ColumnTypes } from '../schema/columns.js';
-import type { BatchConnections, BatchOutcome, BatchProcessor } from './batch.js';
-import type { DeliverStep, Step } from './plan.js';
-import { recipientsSql } from './resolve.js';
+import type { Source } from '../../config.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import type { BatchConnections, BatchOutcome, BatchProcessor } from '../batch.js';
+import type { DeliverStep, Step } from '../plan/plan.js';
+import { recipientsSql } from '../plan/resolve.js';
 
 /** Recipients of one transaction (DESIGN). */
 const stepLimit = { least: 100, most: 5_000, first: 500 } as const;

@@ -4,13 +4,13 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../config.js';
-import { messageOf } from '../errors.js';
-import { prune } from '../inbox/prune.js';
-import type { PrunePlace } from '../inbox/prune.js';
-import type { Logger } from '../log.js';
-import { dropOldPartitions, ensurePartitions } from '../outbox/partitions.js';
-import { connect } from '../postgres/connect.js';
+import type { Config } from '../../config.js';
+import { messageOf } from '../../errors.js';
+import { prune } from '../../inbox/prune.js';
+import type { PrunePlace } from '../../inbox/prune.js';
+import type { Logger } from '../../log.js';
+import { dropOldPartitions, ensurePartitions } from '../../outbox/partitions.js';
+import { connect } from '../../postgres/connect.js';
 
 export interface RetentionOptions {
   readonly config: Config;

@@ -11,17 +11,17 @@
  */
 
 import type pg from 'pg';
-import type { Config, Source } from '../config.js';
-import { messageOf } from '../errors.js';
-import { seedCounter } from '../inbox/seed.js';
-import type { Logger } from '../log.js';
-import { quoteTable } from '../postgres/sql.js';
-import { loadColumnTypes, sameKey } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
-import { blame } from './failures.js';
-import type { Leading } from './leading.js';
+import type { Config, Source } from '../../config.js';
+import { messageOf } from '../../errors.js';
+import { seedCounter } from '../../inbox/seed.js';
+import type { Logger } from '../../log.js';
+import { quoteTable } from '../../postgres/sql.js';
+import { loadColumnTypes, sameKey } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
+import { blame } from '../failures.js';
+import type { Leading } from '../leading.js';
 import { recreateMissed } from './recreate.js';
-import type { PageEvent } from './resolved.js';
+import type { PageEvent } from '../plan/resolved.js';
 
 /** Rows taken back in one go; the rest follows with the next chore. */
 const retractLimit = 5_000;

@@ -7,8 +7,8 @@
  */
 
 import type pg from 'pg';
-import { counterKey } from './group-facts.js';
-import type { DeliverStep, Plan, RetractStep, Step } from './plan.js';
+import { counterKey } from '../facts/group-facts.js';
+import type { DeliverStep, Plan, RetractStep, Step } from '../plan/plan.js';
 
 /** A step that was taken out of a batch. */
 export type WideStep = DeliverStep | (RetractStep & { readonly eventId: string });

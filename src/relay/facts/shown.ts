@@ -6,10 +6,10 @@
  */
 
 import type pg from 'pg';
-import { inHalves } from '../halves.js';
-import type { PushedNotification } from '../inbox/store.js';
-import type { PrivacyFacts } from '../rules/privacy.js';
-import { isPassing } from './failures.js';
+import { inHalves } from '../../halves.js';
+import type { PushedNotification } from '../../inbox/store.js';
+import type { PrivacyFacts } from '../../rules/privacy.js';
+import { isPassing } from '../failures.js';
 import { loadMayRead } from './may-read.js';
 import type { MayRead } from './may-read.js';
 import type { PrivacyLoader } from './privacy-facts.js';

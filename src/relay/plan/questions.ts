@@ -1,11 +1,11 @@
 /** What must be known before a batch can be decided: who is asked about, and which groups, rows and counters. Pure. */
 
-import { pageRows } from '../outbox/reader.js';
-import type { Config } from '../config.js';
-import type { GroupFact } from '../rules/group.js';
-import type { GroupQuestions } from './group-facts.js';
+import { pageRows } from '../../outbox/reader.js';
+import type { Config } from '../../config.js';
+import type { GroupFact } from '../../rules/group.js';
+import type { GroupQuestions } from '../facts/group-facts.js';
 import type { DeliverStep, Plan, Step } from './plan.js';
-import type { Question } from './privacy-facts.js';
+import type { Question } from '../facts/privacy-facts.js';
 
 /** The kinds of thread that can be muted: `threadMutes.kind` itself or, where that is a column, the kinds of all objects. */
 export function threadKindsOf(config: Config): readonly string[] {

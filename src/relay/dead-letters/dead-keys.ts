@@ -9,10 +9,10 @@
  */
 
 import type pg from 'pg';
-import type { Config, Source } from '../config.js';
-import { quoteLiteral } from '../postgres/sql.js';
+import type { Config, Source } from '../../config.js';
+import { quoteLiteral } from '../../postgres/sql.js';
 import type { Aside } from './aside.js';
-import type { PageEvent } from './resolved.js';
+import type { PageEvent } from '../plan/resolved.js';
 
 /** What of a part of a page may be processed, and what waits for which dead letters. */
 export interface Parted {

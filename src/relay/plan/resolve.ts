@@ -8,11 +8,11 @@
  * - Every row of the page comes back at least once, also of sources that the config no longer names.
  */
 
-import { replaceParameters } from '../config.js';
-import type { PathHop, Recipient, Source } from '../config.js';
-import { quoteIdent, quoteLiteral, quoteTable } from '../postgres/sql.js';
-import { cast, isInteger, isText, personId, sameKey } from '../schema/columns.js';
-import type { ColumnTypes } from '../schema/columns.js';
+import { replaceParameters } from '../../config.js';
+import type { PathHop, Recipient, Source } from '../../config.js';
+import { quoteIdent, quoteLiteral, quoteTable } from '../../postgres/sql.js';
+import { cast, isInteger, isText, personId, sameKey } from '../../schema/columns.js';
+import type { ColumnTypes } from '../../schema/columns.js';
 import { blocksSource, mutesSource } from './plan.js';
 import { wideRecipients } from './resolved.js';
 

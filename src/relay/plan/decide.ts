@@ -3,21 +3,21 @@
  * and rows was loaded before.
  */
 
-import { compareText } from '../postgres/arrays.js';
-import { counterName } from '../broker/broker.js';
-import type { Aggregation as GroupRule } from '../config.js';
-import type { Batch, CursorStep, LoggedEvent, Verdict } from '../inbox/store.js';
-import { parseJson } from '../postgres/json.js';
-import { Aggregation } from '../rules/aggregate.js';
-import { HOLD_MS } from '../rules/event.js';
-import { directedKey, suppressedBy, threadKey } from '../rules/privacy.js';
-import type { PrivacyFacts } from '../rules/privacy.js';
-import { counterKey } from './group-facts.js';
-import type { LoadedGroups } from './group-facts.js';
+import { compareText } from '../../postgres/arrays.js';
+import { counterName } from '../../broker/broker.js';
+import type { Aggregation as GroupRule } from '../../config.js';
+import type { Batch, CursorStep, LoggedEvent, Verdict } from '../../inbox/store.js';
+import { parseJson } from '../../postgres/json.js';
+import { Aggregation } from '../../rules/aggregate.js';
+import { HOLD_MS } from '../../rules/event.js';
+import { directedKey, suppressedBy, threadKey } from '../../rules/privacy.js';
+import type { PrivacyFacts } from '../../rules/privacy.js';
+import { counterKey } from '../facts/group-facts.js';
+import type { LoadedGroups } from '../facts/group-facts.js';
 import type { ChannelNote, Plan } from './plan.js';
 import { deliveryOf } from './questions.js';
 import type { Thread } from './questions.js';
-import type { Told } from './subjects.js';
+import type { Told } from '../facts/subjects.js';
 
 export interface Known {
   readonly plan: Plan;

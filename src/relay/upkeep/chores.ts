@@ -5,19 +5,19 @@
  */
 
 import type pg from 'pg';
-import type { Config } from '../config.js';
-import { messageOf } from '../errors.js';
-import { seedDue } from '../inbox/seed.js';
-import type { Logger } from '../log.js';
-import type { RelayMetrics } from '../metrics.js';
-import { parseSnapshot } from '../outbox/cursor.js';
+import type { Config } from '../../config.js';
+import { messageOf } from '../../errors.js';
+import { seedDue } from '../../inbox/seed.js';
+import type { Logger } from '../../log.js';
+import type { RelayMetrics } from '../../metrics.js';
+import { parseSnapshot } from '../../outbox/cursor.js';
 import { Drift, TablesChanged } from './drift.js';
 import { resolveHeld } from './held.js';
-import type { Leading } from './leading.js';
+import type { Leading } from '../leading.js';
 import { repairLost } from './lost.js';
 import type { Told } from './misfits.js';
-import { requestJob } from './replay/jobs.js';
-import { dueRetries } from './replay/retry.js';
+import { requestJob } from '../replay/jobs.js';
+import { dueRetries } from '../replay/retry.js';
 
 export interface ChoresOptions {
   readonly config: Config;
