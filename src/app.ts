@@ -10,7 +10,7 @@
 import { readFileSync } from 'node:fs';
 import { createBroker } from './broker/create.js';
 import type { Config } from './config.js';
-import { Probes } from './gateway/probes.js';
+import { Probes } from './gateway/http/probes.js';
 import type { GatewayOptions } from './gateway/server.js';
 import { Gateway } from './gateway/server.js';
 import { PostgresChannels } from './inbox/channels.js';

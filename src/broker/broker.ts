@@ -99,7 +99,7 @@ export type ControlPublication =
   /** The epoch of all streams has changed. */
   | { readonly to: 'control'; readonly kind: 'epoch'; readonly epoch: string };
 
-/** What gateways say to each other of who is present where; `node` is the one that says it (gateway/elsewhere.ts). */
+/** What gateways say to each other of who is present where; `node` is the one that says it (gateway/presence/elsewhere.ts). */
 export type PresencePublication = { readonly to: 'presence'; readonly node: string } & (
   | {
       /** The `number`-th change of who is there; a beat, without any, has the number of the change before it. */

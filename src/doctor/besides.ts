@@ -11,8 +11,8 @@ import { createBroker } from '../broker/create.js';
 import type { BrokerConfig, Config } from '../config.js';
 import { counted } from '../counted.js';
 import { messageOf } from '../errors.js';
-import { loadHandlers } from '../gateway/extensions.js';
-import { HandlerThread } from '../gateway/handler-thread.js';
+import { loadHandlers } from '../gateway/extensions/extensions.js';
+import { HandlerThread } from '../gateway/extensions/handler-thread.js';
 import { fail, ok, several, spoken, warn } from './check.js';
 import type { Check } from './check.js';
 

@@ -3,7 +3,7 @@
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 import { errorCodes, type ErrorCode } from '../protocol/codes.js';
 import type { AuthOk, PersonalPush, RequestId } from '../protocol/frames.js';
-import type { Blocked } from './people.js';
+import type { Blocked } from './people/people.js';
 
 export function okFrame(id: RequestId, ok: unknown): string {
   return JSON.stringify({ id, ok });

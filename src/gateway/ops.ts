@@ -17,15 +17,15 @@ import {
   type SubscribeRequest,
 } from '../protocol/frames.js';
 import { parseClientFrame, splitChannel } from '../protocol/parse.js';
-import type { Auth } from './auth.js';
-import { badgeMissed } from './badges.js';
-import type { ChannelHub, Subscription } from './channels.js';
+import type { Auth } from './sessions/auth.js';
+import { badgeMissed } from './people/badges.js';
+import type { ChannelHub, Subscription } from './channels/channels.js';
 import type { Context } from './context.js';
 import { errorFrame, okFrame } from './frames.js';
-import { HandlerError } from './handler-thread.js';
+import { HandlerError } from './extensions/handler-thread.js';
 import { rate, step, type Rate } from './limits.js';
 import { isOutage, publicError } from './problem.js';
-import { packBadge, type Session } from './session.js';
+import { packBadge, type Session } from './sessions/session.js';
 
 /** Beyond this many seconds' worth of messages at once the socket is closed; up to it they are refused one by one. */
 const closeAfterSeconds = 3;

@@ -7,10 +7,10 @@
 
 import type { BrokerHandler, ControlPublication, Publication } from '../broker/broker.js';
 import { CHANNEL_ALL } from '../protocol/frames.js';
-import type { Announcements } from './announcements.js';
+import type { Announcements } from './people/announcements.js';
 import type { Context } from './context.js';
 import { pushFrame } from './frames.js';
-import type { Revocations } from './revocations.js';
+import type { Revocations } from './people/revocations.js';
 
 export interface Restart {
   /** The streams are in this epoch now. */

@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { CounterPublication } from '../../src/broker/broker.js';
-import { AccessRules } from '../../src/gateway/access.js';
+import { AccessRules } from '../../src/gateway/channels/access.js';
 import { addUsers, block, follow } from '../support/social.js';
 import { startRig, tokenFor, type Client, type Frame, type Rig } from './support.js';
 

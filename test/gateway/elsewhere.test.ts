@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { PresencePublication } from '../../src/broker/broker.js';
-import { beatMs, Elsewhere, placeIn, placeOf, silentMs } from '../../src/gateway/elsewhere.js';
+import { beatMs, Elsewhere, placeIn, placeOf, silentMs } from '../../src/gateway/presence/elsewhere.js';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

@@ -2,12 +2,12 @@
 
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { inRollout } from '../../src/gateway/auth.js';
-import { Coalescer } from '../../src/gateway/coalesce.js';
-import { LatestCounts } from '../../src/gateway/counts.js';
-import { Gaps } from '../../src/gateway/gaps.js';
+import { inRollout } from '../../src/gateway/sessions/auth.js';
+import { Coalescer } from '../../src/gateway/channels/coalesce.js';
+import { LatestCounts } from '../../src/gateway/channels/counts.js';
+import { Gaps } from '../../src/gateway/recovery/gaps.js';
 import { Addresses, clientAddress, isLoopback, perMinute, rate, remaining, step } from '../../src/gateway/limits.js';
-import { originAllowed } from '../../src/gateway/upgrade.js';
+import { originAllowed } from '../../src/gateway/sessions/upgrade.js';
 
 describe('a rate', () => {
   it('lets through at most what it says over any time', () => {

@@ -3,7 +3,7 @@
 import { pino } from 'pino';
 import { expect, it, onTestFinished } from 'vitest';
 import { parseConfig } from '../../src/config.js';
-import { Probes } from '../../src/gateway/probes.js';
+import { Probes } from '../../src/gateway/http/probes.js';
 import { createMetrics } from '../../src/metrics.js';
 import { createTestDatabase } from '../support/postgres.js';
 import { socialConfig } from '../support/social.js';

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import jwt from 'jsonwebtoken';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { AuthConfig } from '../../src/config.js';
-import { KeySet, Tokens } from '../../src/gateway/tokens.js';
+import { KeySet, Tokens } from '../../src/gateway/sessions/tokens.js';
 
 const secret = 'a-secret-that-is-long-enough-for-a-test-0123456789';
 const inAnHour = Math.floor(Date.now() / 1000) + 3600;
