@@ -142,8 +142,8 @@ describe('a handler that goes wrong harms only its caller', () => {
     const ends = bad.map((client) => publish(client, event));
     await Promise.all(
       others.map(async (client) => {
-        expect((await client.request({ op: 'ping' })).ok).toEqual({});
-        expect((await publish(client, 'quiet')).ok).toEqual({ channel: 'lobby', answer: null });
+        expect(await client.request({ op: 'ping' })).toMatchObject({ ok: {} });
+        expect(await publish(client, 'quiet')).toMatchObject({ ok: { channel: 'lobby', answer: null } });
       }),
     );
     expect((await ends[0]!)['error']).toMatchObject({ code: 'unavailable' });
@@ -153,11 +153,41 @@ describe('a handler that goes wrong harms only its caller', () => {
   });
 });
 
-describe('a module that is no good', () => {
-  let folder: string;
-  beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'belfry-extensions-'))));
-  afterAll(() => rmSync(folder, { recursive: true }));
+let folder: string;
+beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'belfry-extensions-'))));
+afterAll(() => rmSync(folder, { recursive: true }));
 
+describe('calls that wait for one thread to load', () => {
+  it.each(['exits', 'blocks'])('and then begin at once: one that %s harms none that is answered', async (event) => {
+    const file = join(folder, `slow-${event}.mjs`);
+    writeFileSync(
+      file,
+      `await new Promise((resolve) => setTimeout(resolve, 500));
+       export default {
+         quiet: () => null,
+         waits: () => new Promise((resolve) => setTimeout(resolve, 1500)),
+         exits: () => process.exit(),
+         blocks: () => { for (;;); },
+       };`,
+    );
+    const slow = await startWith(file);
+    try {
+      const clients = await Promise.all(Array.from({ length: 6 }, (_, n) => slow.login(`s${n}`)));
+      // Four threads, the last three of them loading; who finds all at work shares the one with the least to do, the first of those.
+      for (const [n, what] of ['waits', 'quiet', 'quiet', 'quiet', 'waits', event].entries()) {
+        clients[n]!.send({ id: 'call', op: 'publish', channel: 'lobby', event: what, data: {} });
+        await clients[n]!.request({ op: 'ping' });
+      }
+      const [, ...quiet] = await Promise.all(clients.map((client) => client.take(({ id }) => id === 'call')));
+      expect(quiet.slice(0, 3)).toMatchObject([{ ok: {} }, { ok: {} }, { ok: {} }]);
+      expect(quiet[4]).toMatchObject({ error: { code: 'unavailable' } });
+    } finally {
+      await slow.stop();
+    }
+  });
+});
+
+describe('a module that is no good', () => {
   it.each([
     ['is not there', null, 'missing.mjs'],
     ['has no default export', 'export const greet = () => 1;', 'default export'],

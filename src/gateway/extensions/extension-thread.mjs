@@ -30,11 +30,22 @@ process.on('uncaughtException', (error) => tell({ kind: 'trouble', message: mess
 
 parentPort.on('message', (message) => {
   if (message.kind === 'ping') tell({ kind: 'pong' });
-  else if (message.kind === 'call') void run(message.id, message.event, message.call);
+  else if (message.kind === 'call') begin(message);
   else settle(message);
 });
 
-const loaded = load();
+/**
+ * Calls begin one after the other, each in a turn of its own, the first when the module is loaded: what a handler answers at once is told before
+ * the next one may exit or block, and with it everything that was begun.
+ */
+let turn = load();
+
+function begin({ id, event, call }) {
+  turn = turn.then(() => {
+    void run(id, event, call);
+    return new Promise((resolve) => setImmediate(resolve));
+  });
+}
 
 async function load() {
   try {
@@ -51,7 +62,6 @@ async function load() {
 }
 
 async function run(id, event, call) {
-  await loaded;
   tell({ kind: 'begun', id });
   try {
     const answer = await handlers.get(event)(call, toolsFor(id));
