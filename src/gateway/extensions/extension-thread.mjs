@@ -8,6 +8,7 @@
 
 import { Buffer } from 'node:buffer';
 import process from 'node:process';
+import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 
@@ -43,7 +44,7 @@ let turn = load();
 function begin({ id, event, call }) {
   turn = turn.then(() => {
     void run(id, event, call);
-    return new Promise((resolve) => setImmediate(resolve));
+    return setImmediate();
   });
 }
 
