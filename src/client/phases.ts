@@ -99,12 +99,12 @@ export function keepExpiry(d: Draft, ok: AuthOk): void {
 }
 
 /**
- * A new token after this share of what the present one has left, never sooner than 5 s. If the clocks disagree so much
+ * A new token after this share of what the present one has left, never sooner than a second. If the clocks disagree so much
  * that it seems to be over already, the server's 4401 says when it is.
  */
 export function scheduleRefresh(d: Draft, share: number): void {
   const leftMs = (d.s.expiresMs ?? 0) - d.now;
-  if (leftMs > 0) d.s.deadlines.refresh = d.now + Math.max(5_000, leftMs * share);
+  if (leftMs > 0) d.s.deadlines.refresh = d.now + Math.max(1_000, leftMs * share);
 }
 
 /** At most once a second: what was sent at once is refused at once. `flush` takes it back. */

@@ -107,8 +107,12 @@ export function revokeStatements(config: Config): string[] {
 /** Statements that remove the roles, once they have no rights anywhere. */
 export const dropStatements: readonly string[] = [RELAY_ROLE, READER_ROLE].map((role) => `drop role if exists ${role}`);
 
-/** Takes the rights back in this database, and removes the roles; returns why one stays. Throws `database_denied`. */
+/**
+ * Takes the rights back in this database, and removes the roles; returns why one stays. Throws `database_denied`, before anything is taken from
+ * whoever runs as such a role.
+ */
 export async function dropRoles(client: pg.ClientBase, config: Config): Promise<string[]> {
+  await assertMayDrop(client);
   await runRoleStatements(client, revokeStatements(config));
   const stay: string[] = [];
   for (const statement of dropStatements) {
@@ -121,6 +125,25 @@ export async function dropRoles(client: pg.ClientBase, config: Config): Promise<
     }
   }
   return stay;
+}
+
+/** To drop a role takes CREATEROLE and, from Postgres 16 on, its ADMIN OPTION, which who made it has. */
+async function assertMayDrop(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ role: string }>(
+    `select r.rolname as role
+       from pg_roles r
+       join pg_roles me on me.rolname = current_user
+      where r.rolname = any($1) and not me.rolsuper
+        and not (me.rolcreaterole
+                 and (current_setting('server_version_num')::int < 160000 or pg_has_role(r.oid, 'member with admin option')))`,
+    [[RELAY_ROLE, READER_ROLE]],
+  );
+  if (rows.length === 0) return;
+  throw new BelfryError(
+    'database_denied',
+    `This user may not drop ${rows.map(({ role }) => role).join(' and ')}: run belfry roles --drop as who made them or as a superuser, ` +
+      `or have a DBA run what belfry roles --drop --dry-run prints. Nothing was changed.`,
+  );
 }
 
 /** All of them or none. Throws `database_denied`. */

@@ -62,6 +62,28 @@ async function belfry(role: keyof typeof users, ...args: readonly string[]) {
   return { code, stderr: program.stderr, stdout: program.stdout };
 }
 
+it('roles --drop by who may not drop them takes nothing away', async () => {
+  const [{ user, tables } = { user: '', tables: [] as string[] }] = (
+    await owner.query<{ user: string; tables: string[] }>(
+      `select 'belfry_test_o_${suffix}' as user, array_agg(format('%I.%I', schemaname, tablename)) as tables
+         from pg_tables where schemaname in ('belfry', 'public')`,
+    )
+  ).rows;
+  // An owner as most are: of the tables, and no maker of roles.
+  const alter = (to: string): string =>
+    `alter schema belfry owner to ${to}; ${tables.map((table) => `alter table ${table} owner to ${to}`).join(';')}`;
+  await owner.query(`create role ${user} login password 'x'; ${alter(user)}`);
+  try {
+    await writeFile(path.join(folder, 'owner.yaml'), socialConfig(withUser(database.url, user, 'x')));
+    const program = startBelfry(['roles', '--drop', '--config', path.join(folder, 'owner.yaml')]);
+    expect((await program.exit).code).toBe(1);
+    expect(program.stderr).toMatch(/may not drop belfry_relay and belfry_reader.* Nothing was changed\.\n$/);
+    expect((await belfry('relay', 'outbox', 'list')).code).toBe(0);
+  } finally {
+    await owner.query(`${alter('current_user')}; drop owned by ${user}; drop role ${user}`);
+  }
+});
+
 describe('belfry_relay', () => {
   it('is told by doctor that its rights suffice', { timeout: 60_000 }, async () => {
     const { stdout } = await belfry('relay', 'doctor', '--json');

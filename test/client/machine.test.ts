@@ -777,6 +777,16 @@ describe('9: tokens', () => {
     expect(drive.sent('auth')).toMatchObject({ token: 'r2', since: 10 });
   });
 
+  it('refreshes a token of a few seconds before its end', () => {
+    const drive = new Drive();
+    drive.live({ expires_at: new Date(drive.now + 4_000).toISOString() });
+    const asked = drive.of('fetchToken').length;
+    const end = drive.now + 4_000;
+    while (drive.of('fetchToken').length === asked) drive.toDeadline();
+    expect(drive.now).toBeLessThan(end);
+    expect(drive.state.phase).toBe('live');
+  });
+
   it('does not ask in a circle when it is given the same token', () => {
     const drive = new Drive();
     const expires_at = new Date(drive.now + 60_000).toISOString();
