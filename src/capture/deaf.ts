@@ -1,6 +1,6 @@
 /**
- * Sources whose writes were not captured for a while: a trigger that was dropped or switched off, a partition that has none yet, a
- * mapped column that was dropped or renamed and has been captured as null since.
+ * Sources whose writes were not captured for a while: a trigger that was dropped or switched off, a partition that has none yet or was
+ * detached or dropped with all its rows, a mapped column that was dropped or renamed and has been captured as null since.
  *
  * What must hold:
  * - A loss is recorded in belfry.lost once, by whoever ends it (`belfry migrate`, or the relay's repair), in the transaction that ends
@@ -16,8 +16,8 @@ import { qualified } from './names.js';
 export interface Deafness {
   readonly source: string;
   readonly table: TableName;
-  /** `partition`: one that had no trigger yet, and matters for what was written straight into it. */
-  readonly kind: 'trigger' | 'column' | 'partition';
+  /** `partition`: one that had no trigger yet, and matters for what was written straight into it. `left`: one that is none any more. */
+  readonly kind: 'trigger' | 'column' | 'partition' | 'left';
   /**
    * Records it: before the records of the triggers are renewed, from which it takes since when. Of a `partition`, after its triggers are
    * made: if it is empty then, all that was written went through its parent.
@@ -55,6 +55,38 @@ export function deafSources(catalog: Catalog, desired: Desired): Deafness[] {
     if (gone.length > 0) found.set(id, { source, table, kind: 'column', statement: lossStatement(source, gone) });
     else if (!isOn(catalog, record, table) && !found.has(id))
       found.set(id, { source, table, kind: 'trigger', statement: lossStatement(source, []) });
+  }
+  for (const { source, table } of formerPartitions(catalog, desired))
+    found.set(JSON.stringify([source, tableKey(table)]), {
+      ...{ source, table, kind: 'left' },
+      statement: lossStatement(source, []),
+    });
+  return [...found.values()];
+}
+
+export interface FormerPartition {
+  readonly source: string;
+  readonly table: TableName;
+  readonly records: readonly TriggerRecord[];
+}
+
+/**
+ * What was captured with a table of the config, and is no part of it any more. It took its rows along, of which no trigger says a word; where it
+ * was detached its triggers go on capturing for the source. A source whose own table is another one now is not meant: it is counted anew anyway.
+ */
+export function formerPartitions(catalog: Catalog, desired: Desired): FormerPartition[] {
+  const found = new Map<string, FormerPartition & { readonly records: TriggerRecord[] }>();
+  for (const record of catalog.records) {
+    const { source } = record;
+    const own = desired.triggers.filter((wanted) => wanted.source === source);
+    const root = own.find(({ partition }) => !partition)?.table;
+    if (root === undefined || own.some(({ table }) => sameTable(record, table))) continue;
+    if (!catalog.records.some((other) => other.source === source && sameTable(other, root))) continue;
+    const table = { schema: record.schema, name: record.table };
+    const id = JSON.stringify([source, tableKey(table)]);
+    const former = found.get(id) ?? { source, table, records: [] };
+    former.records.push(record);
+    found.set(id, former);
   }
   return [...found.values()];
 }

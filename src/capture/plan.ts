@@ -9,8 +9,14 @@
 import type { Config } from '../config.js';
 import { quoteIdent, quoteLiteral, type TableName } from '../postgres/sql.js';
 import { ringBody, ringStatement } from './bell.js';
-import { tableKey, type Catalog, type InstalledFunction, type InstalledTrigger } from './catalog.js';
-import { deafSources, type Deafness } from './deaf.js';
+import {
+  tableKey,
+  type Catalog,
+  type InstalledFunction,
+  type InstalledTrigger,
+  type TriggerRecord,
+} from './catalog.js';
+import { deafSources, formerPartitions, type Deafness, type FormerPartition } from './deaf.js';
 import { desiredCapture, type Desired, type DesiredFunction, type DesiredTrigger } from './desired.js';
 import { APP_ROLE, CAPTURE_ROLE, qualified } from './names.js';
 
@@ -180,7 +186,11 @@ function tableSteps(catalog: Catalog, desired: Desired): Step[] {
       draft(wanted.table).changes.push(`record of ${wanted.name} on ${qualified(wanted.table)}`);
   }
   for (const loss of deafSources(catalog, desired)) {
-    if (loss.kind !== 'partition')
+    if (loss.kind === 'left')
+      draft(loss.table).changes.push(
+        `${qualified(loss.table)} is no part of ${loss.source} any more: its rows are taken out`,
+      );
+    else if (loss.kind !== 'partition')
       draft(loss.table).changes.push(
         `events of ${loss.source} on ${qualified(loss.table)} were lost: recorded for repair`,
       );
@@ -189,16 +199,13 @@ function tableSteps(catalog: Catalog, desired: Desired): Step[] {
   for (const found of catalog.triggers) {
     if (wantedKeys.has(key(found.table, found.name))) continue;
     draft(found.table).changes.push(`drop trigger ${found.name} on ${qualified(found.table)}`);
-    draft(found.table).locking.push(`drop trigger if exists ${quoteIdent(found.name)} on ${qualified(found.table)}`);
+    draft(found.table).locking.push(dropStatement(found));
   }
   for (const row of catalog.records) {
     const table = { schema: row.schema, name: row.table };
     if (wantedKeys.has(key(table, row.trigger))) continue;
     draft(table).changes.push(`forget trigger ${row.trigger} on ${qualified(table)}`);
-    draft(table).records.push(
-      `delete from belfry.capture_trigger where table_schema = ${quoteLiteral(row.schema)}` +
-        ` and table_name = ${quoteLiteral(row.table)} and trigger_name = ${quoteLiteral(row.trigger)}`,
-    );
+    draft(table).records.push(forgetStatement(row));
   }
   return [...drafts.values()].map(({ table, changes, locking, records: rows, losses }) => ({
     changes,
@@ -261,14 +268,44 @@ export function repairSteps(catalog: Catalog, config: Config): RepairStep[] {
     // The record tells migrate which column it was.
     if (own.every(({ kind }) => kind !== 'column')) draft.records.push(recordStatement(wanted));
   }
-  return [...drafts.values()].map(({ table, changes, records, locking, losses: own, put }) => ({
-    table,
-    source: put[0]?.source ?? '',
-    partition: put[0]?.partition === true,
-    changes,
-    statements: ordered(records, locking, own),
-  }));
+  const put = [...drafts.values()].map(
+    ({ table, changes, records, locking, losses: own, put: triggers }): RepairStep => ({
+      table,
+      source: triggers[0]?.source ?? '',
+      partition: triggers[0]?.partition === true,
+      changes,
+      statements: ordered(records, locking, own),
+    }),
+  );
+  return [...put, ...formerPartitions(catalog, desired).map((former) => releaseStep(former, catalog, losses))];
 }
+
+/** Ends the capture of what is no partition any more, and records that its rows are gone. */
+function releaseStep(
+  { source, table, records }: FormerPartition,
+  catalog: Catalog,
+  losses: readonly Deafness[],
+): RepairStep {
+  const on = (other: TableName): boolean => tableKey(other) === tableKey(table);
+  const names = new Set(records.map((record) => record.trigger));
+  const triggers = catalog.triggers.filter((trigger) => on(trigger.table) && names.has(trigger.name));
+  return {
+    ...{ table, source, partition: false },
+    changes: [`${qualified(table)} is no part of ${source} any more`],
+    statements: ordered(
+      records.map(forgetStatement),
+      triggers.map(dropStatement),
+      losses.filter((loss) => loss.kind === 'left' && loss.source === source && on(loss.table)),
+    ),
+  };
+}
+
+const dropStatement = ({ name, table }: InstalledTrigger): string =>
+  `drop trigger if exists ${quoteIdent(name)} on ${qualified(table)}`;
+
+const forgetStatement = ({ schema, table, trigger }: TriggerRecord): string =>
+  `delete from belfry.capture_trigger where table_schema = ${quoteLiteral(schema)}` +
+  ` and table_name = ${quoteLiteral(table)} and trigger_name = ${quoteLiteral(trigger)}`;
 
 /** The triggers of one source on one table. */
 export interface RepairStep {

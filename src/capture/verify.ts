@@ -8,6 +8,7 @@ import type { Config } from '../config.js';
 import type { TableName } from '../postgres/sql.js';
 import { ringBody } from './bell.js';
 import { readCatalog, tableKey, type Catalog, type InstalledFunction, type TriggerRecord } from './catalog.js';
+import { formerPartitions } from './deaf.js';
 import { capturedSources, desiredCapture, type DesiredTrigger } from './desired.js';
 import { capturedTables } from './install.js';
 import { CAPTURE_ROLE, qualified, type Operation } from './names.js';
@@ -25,6 +26,8 @@ export interface TriggerHealth {
   readonly state: HealthState;
   /** What is wrong and what to do; null when it is ok. */
   readonly detail: string | null;
+  /** It was a partition when it was captured, and is none any more. */
+  readonly left?: true;
 }
 
 /** One entry per source, table or partition, and operation, in the order of the config. The worst of what is wrong with each. */
@@ -63,7 +66,20 @@ export async function verifyCapture(client: pg.ClientBase, config: Config): Prom
     if (ringDrifted) return say('drifted', 'belfry.ring() does not fit database.wakeup: run belfry migrate');
     return { ...entry, state: 'ok', detail: null };
   });
-  return [...health, ...missingTables(catalog, config)];
+  const left = formerPartitions(catalog, desired).flatMap(({ source, table, records }) =>
+    records.map(({ operation }): TriggerHealth => ({
+      ...{
+        source,
+        table: qualified(table),
+        operation: operation as Operation,
+        partition: true,
+        state: 'drifted',
+        left: true,
+      },
+      detail: 'it is no partition any more, and its rows still count: run belfry migrate',
+    })),
+  );
+  return [...health, ...left, ...missingTables(catalog, config)];
 }
 
 /** A restore may give a function to whoever restored, and leave grants out. */

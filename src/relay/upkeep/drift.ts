@@ -61,7 +61,8 @@ export class Drift {
     const health = (await verifyCapture(facts, config)).filter(({ state }) => state !== 'ok');
     this.tell(health, await this.mapping());
     await this.remember(health);
-    if (this.repairing === null && health.some(({ state }) => state === 'missing' || state === 'disabled')) {
+    const repairable = health.some(({ state, left }) => state === 'missing' || state === 'disabled' || left === true);
+    if (this.repairing === null && repairable) {
       this.repairing = this.repair().finally(() => (this.repairing = null));
     }
   }
