@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import type { NotificationData } from '../../../src/client/index.js';
 import type { Town } from './acts.js';
 import { pause, type Belfry, type Inbox } from './belfry.js';
-import { groupKey, type Effect, type Group, type Kind, type Model, type State } from './model.js';
+import { groupKey, type Effect, type Group, type Kind, type Model, type Row, type State } from './model.js';
 import type { Screen } from './screen.js';
 
 /** What a round is about. */
@@ -26,17 +26,23 @@ export async function check(scene: Scene): Promise<void> {
   const { belfry, town, model, screens } = scene;
   await quiet(scene);
   const inboxes = new Map<string, Inbox>();
-  for (const user of town.people) inboxes.set(user, await belfry.inbox(user));
+  const archives = new Map<string, Inbox>();
+  for (const user of town.people) {
+    inboxes.set(user, await belfry.inbox(user));
+    archives.set(user, await belfry.inbox(user, 'archived'));
+  }
   const found = foundIn(inboxes);
+  const archived = archivedIn(archives);
   await countersHold(scene);
   inboxesHold(model, found);
-  await tablesHold(scene, found);
+  archivesHold(model, archived);
+  await tablesHold(scene, found, archived);
   for (const screen of screens) {
     heardNothingWrong(scene, screen);
     await pageHolds(scene, screen, inboxes.get(screen.user) as Inbox);
     screen.begin();
   }
-  model.settle(found);
+  model.settle(found, archived);
 }
 
 /** Asks until the answer is as wanted, for 40 s; then vitest says what differs. */
@@ -125,16 +131,58 @@ function inboxesHold(model: Model, found: Found): void {
   }
 }
 
+/** Who stands behind what was archived, which may be several notifications of a group. */
+type Archived = Map<string, Set<string>>;
+
+function archivedIn(archives: ReadonlyMap<string, Inbox>): Archived {
+  const archived: Archived = new Map();
+  for (const [user, { items }] of archives)
+    for (const item of items) {
+      const key = keyOf(user, item);
+      const actors = archived.get(key) ?? new Set<string>();
+      archived.set(key, actors);
+      expect(item.data.state, `the state of ${key} among the archived`).toBe('archived');
+      for (const { id } of item.data.actors ?? []) {
+        expect(actors.has(id), `${id} stands twice behind ${key} among the archived`).toBe(false);
+        actors.add(id);
+      }
+    }
+  return archived;
+}
+
+function archivesHold(model: Model, archived: Archived): void {
+  for (const [key, actors] of archived) {
+    const group = model.groups.get(key);
+    expect(group, `${key} stands among the archived`).toBeDefined();
+    const allowed = model.archived(group as Group, true);
+    expect(
+      [...actors].filter((actor) => !allowed.has(actor)),
+      `${key}, archived, is of people who must not stand there`,
+    ).toEqual([]);
+  }
+  for (const [key, group] of model.groups) {
+    const missing = [...model.archived(group, false)].filter((actor) => archived.get(key)?.has(actor) !== true);
+    expect(missing, `${key}, archived, lacks people`).toEqual([]);
+  }
+}
+
 /** The tables behind the inbox say the same as the inbox. */
-async function tablesHold({ pool, town }: Scene, found: Found): Promise<void> {
-  const { rows } = await pool.query<{ actor: string; recipient: string; kind: Kind; post: string; comment: string }>(
-    `select e.actor_id as actor, n.user_id as recipient, n.type as kind, n.object_id as post, n.subject_id as comment
+async function tablesHold({ pool, town }: Scene, found: Found, archived: Archived): Promise<void> {
+  const { rows } = await pool.query<
+    Pick<Row, 'kind' | 'recipient' | 'post' | 'comment'> & { readonly actor: string; readonly archived: boolean }
+  >(
+    `select e.actor_id as actor, n.user_id as recipient, n.type as kind, n.object_id as post, n.subject_id as comment,
+            n.state = 'archived' as archived
        from belfry.notification_event e join belfry.notification n on n.id = e.notification_id
       where e.removed_at is null and not n.withdrawn and n.user_id = any($1)`,
     [town.people],
   );
-  const stored = rows.map(({ actor, ...of }) => `${actor}: ${groupKey(of)}`).sort();
-  const shown = [...found].flatMap(([key, { actors }]) => [...actors].map((actor) => `${actor}: ${key}`)).sort();
+  const told = (key: string, actor: string, is: boolean): string => `${actor}: ${key}${is ? ', archived' : ''}`;
+  const stored = rows.map(({ actor, archived: is, ...of }) => told(groupKey(of), actor, is)).sort();
+  const shown = [
+    ...[...found].flatMap(([key, { actors }]) => [...actors].map((actor) => told(key, actor, false))),
+    ...[...archived].flatMap(([key, actors]) => [...actors].map((actor) => told(key, actor, true))),
+  ].sort();
   expect(stored, 'belfry.notification_event').toEqual(shown);
   const failed = await pool.query('select source from belfry.dead_event union all select source from belfry.lost');
   expect(failed.rows).toEqual([]);

@@ -7,6 +7,8 @@
  */
 
 export type Kind = 'like' | 'comment' | 'follow';
+export type Mark = 'seen' | 'read' | 'archived';
+/** Of what stands in the list. */
 export type State = 'unseen' | 'seen' | 'read';
 export type Relation = 'block' | 'mute' | 'threadMute';
 
@@ -28,7 +30,7 @@ export type Effect =
   | { readonly does: 'removePost'; readonly post: string }
   | { readonly does: 'set' | 'lift'; readonly relation: Relation; readonly from: string; readonly to: string }
   | { readonly does: 'wants'; readonly user: string; readonly kind: Kind | null; readonly on: boolean }
-  | { readonly does: 'mark'; readonly state: 'seen' | 'read'; readonly groups: readonly string[] };
+  | { readonly does: 'mark'; readonly state: Mark; readonly groups: readonly string[] };
 
 type Presence = 'in' | 'out' | 'may';
 
@@ -45,12 +47,14 @@ interface Share {
   muted: boolean;
   /** How it stood when its row was deleted, if that was since everything was read. */
   before: Presence | null;
+  /** It stands behind a notification that was archived: in no list but that of the archived, and gone for good from the others. */
+  archived: boolean | 'may';
   /** It stood in the inbox once: then it does not ring when it comes again. */
   stood: boolean | 'may';
   removedAtMs: number;
 }
 
-/** One notification: the likes of a post, the followers of a person, a comment. */
+/** What one notification is about, or one after the other: the likes of a post, the followers of a person, a comment. */
 export interface Group {
   readonly key: string;
   readonly recipient: string;
@@ -68,7 +72,7 @@ export interface Group {
   mustRing: boolean;
   /** Its recipient wanted to hear nothing when a window may have ended: the inbox has what no page was told. */
   untold: boolean;
-  /** A muted thread closed its notification: what comes later begins another. */
+  /** A muted thread or its recipient, who archived it, closed its notification: what comes later begins another. */
   closed: boolean;
 }
 
@@ -113,8 +117,19 @@ export class Model {
     return !this.blocked(a, b) && !this.moved.has(pair(a, b));
   }
 
-  /** Everything was read, and this is what stands: who is behind each notification, and its state. */
-  settle(found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>): void {
+  /** Who must stand in the list of the archived, or with `'may'` who may. */
+  archived(group: Group, may: boolean): Set<string> {
+    const there = [...group.shares].filter(
+      ({ exists, archived, row }) => exists && !this.hidden(row) && (archived === true || (may && archived === 'may')),
+    );
+    return new Set(there.map(({ row }) => row.actor));
+  }
+
+  /** Everything was read, and this is what stands: who is behind each notification, and its state; and who is behind the archived ones. */
+  settle(
+    found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>,
+    archived: ReadonlyMap<string, ReadonlySet<string>>,
+  ): void {
     this.moved.clear();
     for (const [key, group] of this.groups) {
       const now = found.get(key);
@@ -124,8 +139,11 @@ export class Model {
         if (there) share.stood = true;
         else if (share.stood !== true && presence !== 'out') share.stood = 'may';
         Object.assign(share, { presence: there ? 'in' : 'out', fresh: false, muted: false, before: null });
+        share.archived = exists && archived.get(key)?.has(row.actor) === true;
       }
       if (now !== undefined) group.states = new Set([now.state]);
+      // What stands in the list takes what comes.
+      if (now !== undefined) group.closed = false;
       group.prior = new Set(group.states);
       group.touches = 0;
       group.emptied = false;
@@ -167,7 +185,9 @@ export class Model {
     const again = share.before !== null;
     const presence = again && share.before !== now ? 'may' : now;
     const wasEmpty = this.actors(group, 'in', 'may').size === 0;
-    Object.assign(share, { exists: true, presence, fresh: true, barred: false, muted: false });
+    // So is what was archived: it stays there, or begins another notification.
+    const archived = again && share.archived !== false ? 'may' : false;
+    Object.assign(share, { exists: true, presence, fresh: true, barred: false, muted: false, archived });
     group.touches += 1;
     if (presence === 'out') return;
     group.possible.add(row.actor);
@@ -199,6 +219,8 @@ export class Model {
     for (const share of this.shares.values()) {
       if (!this.hidden(share.row, relation, from, to)) continue;
       if (!share.exists) continue;
+      // A mute may be over before the relay sees it.
+      if (share.archived !== false) share.archived = relation === 'block' ? false : 'may';
       if (relation === 'block') share.barred = true;
       else if (share.presence !== 'out') share.muted = true;
       if (share.presence === 'out') continue;
@@ -246,16 +268,37 @@ export class Model {
     group.mustRing = false;
     group.emptied ||= this.actors(group, 'in').size === 0;
     for (const state of group.prior) group.states.add(state);
-    if (group.mayRing) group.states.add('unseen');
+    if (group.mayRing || group.closed) group.states.add('unseen');
   }
 
-  private mark(group: Group | undefined, state: 'seen' | 'read'): void {
+  private mark(group: Group | undefined, state: Mark): void {
     if (group === undefined) return;
+    if (state === 'archived') return this.archive(group);
     const forward = (states: Set<State>): State[] => [...states].map((one) => (rank[one] < rank[state] ? state : one));
     const kept = group.touches === 0 ? [] : [...group.states, ...group.prior, 'unseen' as const];
     group.states = new Set([...kept, ...forward(group.states)]);
     group.prior = new Set([...(group.touches === 0 ? [] : group.prior), ...forward(group.prior)]);
     if (group.touches > 0) group.mustRing = false;
+  }
+
+  private archive(group: Group): void {
+    const certain = group.touches === 0;
+    group.closed = true;
+    if (certain) group.states = group.prior = new Set();
+    else {
+      group.mustRing = false;
+      group.states.add('unseen');
+    }
+    for (const share of group.shares) {
+      const { exists, presence, fresh } = share;
+      if (!exists || presence === 'out') continue;
+      // What stood there all the time is archived; of what came or went meanwhile it hangs on whether the relay had read it by then.
+      const sure = presence === 'in' && !fresh;
+      Object.assign(share, { presence: sure ? 'out' : 'may', archived: sure ? true : 'may' });
+      if (sure) share.stood = true;
+      else if (share.stood === false) share.stood = 'may';
+    }
+    if (!certain) group.emptied ||= this.actors(group, 'in').size === 0;
   }
 
   private group(row: Row): Group {
@@ -312,5 +355,5 @@ const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): bo
 
 const newShare = (row: Row): Share => ({
   ...{ row, exists: false, presence: 'out', fresh: false, barred: false, muted: false },
-  ...{ before: null, stood: false, removedAtMs: 0 },
+  ...{ before: null, archived: false, stood: false, removedAtMs: 0 },
 });

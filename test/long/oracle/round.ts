@@ -8,9 +8,10 @@ import { pick, quarrel, rowAct, run, wishAct, type Act, type Random, type Town }
 import type { Belfry } from './belfry.js';
 import { check, keyOf, type Scene } from './check.js';
 import { Model, type Effect } from './model.js';
-import { Screen } from './screen.js';
+import { calls, Screen } from './screen.js';
 
 const phases = 3;
+const marks = ['seen', 'read', 'archived'] as const;
 
 /** One round. `log` takes what was done, in order; the round throws what was found to be wrong. */
 export async function round(database: TestDatabase, belfry: Belfry, random: Random, log: string[]): Promise<void> {
@@ -95,7 +96,7 @@ class Writer {
   async marks(): Promise<void> {
     for (const screen of this.scene.screens) {
       if (this.random() < 0.5) continue;
-      const state = pick(this.random, ['seen', 'read'] as const);
+      const state = pick(this.random, marks);
       const all = this.random() < 0.5;
       const items = screen.items().filter(() => all || this.random() < 0.5);
       if (items.length === 0) continue;
@@ -160,12 +161,12 @@ class Writer {
   private async markOne(): Promise<void> {
     const { belfry, town } = this.scene;
     const user = pick(this.random, town.people);
-    const state = pick(this.random, ['seen', 'read'] as const);
+    const state = pick(this.random, marks);
     const which = this.random();
     const { items } = await belfry.inbox(user);
     const item = items[Math.floor(which * items.length)];
     if (item === undefined) return;
-    await belfry.call(user, 'POST', `/${state}`, { ids: [item.id] });
+    await belfry.call(user, 'POST', `/${calls[state]}`, { ids: [item.id] });
     this.done(`${user} has ${state} one`, [[{ does: 'mark', state, groups: [keyOf(user, item)] }]]);
   }
 

@@ -9,6 +9,10 @@ import {
   type NotificationState,
 } from '../../../src/client/index.js';
 import { token } from './belfry.js';
+import type { Mark } from './model.js';
+
+/** What a mark is called in the API. */
+export const calls = { seen: 'seen', read: 'read', archived: 'archive' } as const;
 
 export interface Held {
   readonly seq: number;
@@ -63,9 +67,10 @@ export class Screen {
     return this.client.badge?.unseen ?? null;
   }
 
-  /** What it holds, newest first. */
+  /** What it shows, newest first. */
   items(): NotificationData[] {
-    return [...this.list.values()].sort((a, b) => b.seq - a.seq).map(({ data }) => data);
+    const shown = [...this.list.values()].filter(({ data }) => data.data.state !== 'archived');
+    return shown.sort((a, b) => b.seq - a.seq).map(({ data }) => data);
   }
 
   begin(): void {
@@ -100,8 +105,8 @@ export class Screen {
     this.comeBack();
   }
 
-  async mark(state: 'seen' | 'read', target: MarkTarget): Promise<void> {
-    const { seq, unchanged } = await this.client[state]('ids' in target ? target.ids : target);
+  async mark(state: Mark, target: MarkTarget): Promise<void> {
+    const { seq, unchanged } = await this.client[calls[state]]('ids' in target ? target.ids : target);
     if (unchanged !== true) this.ownSeq = seq;
     this.marked(target, state);
   }
