@@ -177,6 +177,25 @@ describe('badges', () => {
     for (const { onlyRises = false } of asked) expect(onlyRises).toBe(false);
   });
 
+  it.each([
+    ['a block', [ada, cleo], 'blocks', 'blocker_id', () => block(pool(), ada(), cleo())],
+    ['a mute', [ada], 'mutes', 'muter_id', () => mute(ada(), cleo())],
+    ['a muted thread', [ada], 'thread_mutes', 'user_id', () => muteThread(ada(), world.post)],
+  ])(
+    '%s that is over before it was read: a gateway may have counted while it stood, so it counts again',
+    async (_, who, table, column, act) => {
+      await act();
+      await world.sql(`delete from ${table} where ${column} = $1`, [ada()]);
+      await world.batches.run();
+      const heard = world.batches.heard();
+      const asked = heard.flatMap((publication) => (publication.to === 'badge' ? [publication.userId] : []));
+      expect(asked.sort()).toEqual(who.map((id) => id()).sort());
+      // The same of whom it holds apart in channels.
+      const apart = heard.flatMap((one) => (one.to === 'control' && one.kind === 'blocks' ? one.userIds : []));
+      expect([...apart].sort()).toEqual(table === 'blocks' ? asked : []);
+    },
+  );
+
   it('where nothing but new notifications came, the gateways are told from which position to which', async () => {
     const { bo, dan, post } = world;
     const told = async (): Promise<readonly unknown[]> => {
