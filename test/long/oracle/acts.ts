@@ -1,7 +1,7 @@
 /** What people do, as a backend would write it; what each statement really changed goes to the model. */
 
 import type pg from 'pg';
-import type { Effect, Relation, Row } from './model.js';
+import { followKey, type Effect, type Relation, type Row } from './model.js';
 
 /** Numbers from 0 to 1. */
 export type Random = () => number;
@@ -60,7 +60,7 @@ export function wishAct(random: Random, town: Town): Act {
       what: `${a} turns notifications ${on ? 'on' : 'off'}`,
       sql: 'update users set notifications_enabled = $2 where id = $1',
       values: [a, on],
-      effects: () => [{ does: 'wants', user: a, kind: null, on }],
+      effects: () => [{ does: 'enables', user: a, on }],
     };
   return {
     what: `${post} is deleted`,
@@ -118,7 +118,7 @@ function like(on: boolean, actor: string, post: string, recipient: string): Act 
 }
 
 function follow(on: boolean, actor: string, recipient: string): Act {
-  const row: Row = { kind: 'follow', key: `follow ${actor} ${recipient}`, actor, recipient, post: null, comment: null };
+  const row: Row = { kind: 'follow', key: followKey(actor, recipient), actor, recipient, post: null, comment: null };
   return pairAct(on, 'follow', [actor, recipient], on ? { does: 'add', row } : { does: 'remove', key: row.key });
 }
 

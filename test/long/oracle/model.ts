@@ -2,8 +2,8 @@
  * What the inboxes must hold, reckoned from what was committed, in the order of the commits. It knows the contract, and none of Belfry's code.
  *
  * Between two moments at which everything was read (`settle`) the relay may judge an event late, and read several changes of a row at
- * once. What hangs on that is left open (`may`): a mute, a switch, or the end of a block that came or went meanwhile. All else is
- * certain. `settle` takes over what was found, and from then on that is certain too.
+ * once. What hangs on that is left open (`may`): a mute, a switch, a follow that somebody hears by, or the end of a block that came or went
+ * meanwhile. All else is certain. `settle` takes over what was found, and from then on that is certain too.
  */
 
 export type Kind = 'like' | 'comment' | 'follow';
@@ -23,13 +23,17 @@ export interface Row {
   readonly comment: string | null;
 }
 
-/** A committed change. `kind` null: of every kind; `groups`: whose notifications were marked. */
+/** What a person wants to hear of a kind: everything, nothing, or what those do whom they follow. */
+export type Setting = 'on' | 'off' | 'following';
+
+/** A committed change. `groups`: whose notifications were marked. */
 export type Effect =
   | { readonly does: 'add'; readonly row: Row }
   | { readonly does: 'remove'; readonly key: string }
   | { readonly does: 'removePost'; readonly post: string }
   | { readonly does: 'set' | 'lift'; readonly relation: Relation; readonly from: string; readonly to: string }
-  | { readonly does: 'wants'; readonly user: string; readonly kind: Kind | null; readonly on: boolean }
+  | { readonly does: 'enables'; readonly user: string; readonly on: boolean }
+  | { readonly does: 'prefers'; readonly user: string; readonly kind: Kind; readonly setting: Setting }
   | { readonly does: 'mark'; readonly state: Mark; readonly groups: readonly string[] };
 
 type Presence = 'in' | 'out' | 'may';
@@ -87,7 +91,10 @@ export class Model {
   readonly groups = new Map<string, Group>();
   private readonly shares = new Map<string, Share>();
   private readonly standing = new Set<string>();
-  private readonly unwanted = new Set<string>();
+  /** People who want to hear nothing at all. */
+  private readonly silent = new Set<string>();
+  /** By person and kind; missing is on. */
+  private readonly settings = new Map<string, Setting>();
   /** Pairs between whom a block came or went since everything was read. */
   private readonly moved = new Set<string>();
 
@@ -101,6 +108,8 @@ export class Model {
       group.emptied ||= ![...group.shares].some((share) => stands(share, 'in') && !removed.has(share.row.key));
     }
     for (const effect of effects) this.apply(effect);
+    // Asked whenever something changed: the window may end at any time from then on.
+    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && this.endsUnheard(group);
   }
 
   actors(group: Group, ...presence: readonly Presence[]): Set<string> {
@@ -156,9 +165,11 @@ export class Model {
   private apply(effect: Effect): void {
     switch (effect.does) {
       case 'add':
-        return this.add(effect.row);
+        this.add(effect.row);
+        return this.followed(effect.row);
       case 'remove':
-        return this.remove(this.shares.get(effect.key));
+        this.remove(this.shares.get(effect.key));
+        return this.followed(this.shares.get(effect.key)?.row);
       case 'removePost':
         for (const share of this.shares.values()) if (share.row.post === effect.post) this.remove(share);
         return;
@@ -167,9 +178,14 @@ export class Model {
       case 'lift':
         this.standing.delete(`${effect.relation} ${effect.from} ${effect.to}`);
         if (effect.relation === 'block') this.moved.add(pair(effect.from, effect.to));
-        return this.loosen();
-      case 'wants':
-        return this.want(effect.user, effect.kind, effect.on);
+        return this.judgeLate();
+      case 'enables':
+        if (effect.on) this.silent.delete(effect.user);
+        else this.silent.add(effect.user);
+        return this.judgeLate();
+      case 'prefers':
+        this.settings.set(`${effect.user} ${effect.kind}`, effect.setting);
+        return this.judgeLate();
       case 'mark':
         for (const key of effect.groups) this.mark(this.groups.get(key), effect.state);
     }
@@ -230,23 +246,28 @@ export class Model {
     }
   }
 
-  private want(user: string, kind: Kind | null, on: boolean): void {
-    const key = `${user} ${kind ?? 'anything'}`;
-    if (on) {
-      this.unwanted.delete(key);
-      return this.loosen();
-    }
-    this.unwanted.add(key);
-    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && group.recipient === user;
+  /** Somebody may hear by a follow, or no longer: of what was done before it too, if that is judged later, be it of the same transaction. */
+  private followed(row: Row | undefined): void {
+    if (row?.kind === 'follow') this.judgeLate();
+  }
+
+  /** What somebody wants, whom they follow or what stands between two is other than before: what may not have been judged yet may be judged by that. */
+  private judgeLate(): void {
+    this.tighten();
+    this.loosen();
+  }
+
+  /** What may be judged by what is wanted now may be kept away. */
+  private tighten(): void {
     for (const share of this.shares.values()) {
       const { row, exists, fresh, presence } = share;
-      if (!exists || !fresh || presence !== 'in' || row.recipient !== user || (kind ?? row.kind) !== row.kind) continue;
+      if (!exists || !fresh || presence !== 'in' || this.wanted(row)) continue;
       share.presence = 'may';
       this.changed(share);
     }
   }
 
-  /** Something no longer forbids: what may not have been judged yet may be judged by that. */
+  /** What is no longer forbidden may come. */
   private loosen(): void {
     for (const share of this.shares.values()) {
       const { row, exists, presence, barred, fresh, muted } = share;
@@ -264,7 +285,6 @@ export class Model {
   private changed({ row }: Share): void {
     const group = this.group(row);
     group.touches += 1;
-    group.untold ||= !this.wanted(row);
     group.mustRing = false;
     group.emptied ||= this.actors(group, 'in').size === 0;
     for (const state of group.prior) group.states.add(state);
@@ -328,8 +348,23 @@ export class Model {
     return actor !== recipient && !this.hidden(row) && this.wanted(row);
   }
 
-  private wanted({ recipient, kind }: Row): boolean {
-    return !this.unwanted.has(`${recipient} anything`) && !this.unwanted.has(`${recipient} ${kind}`);
+  private wanted({ actor, recipient, kind }: Row): boolean {
+    if (this.silent.has(recipient)) return false;
+    const setting = this.settings.get(`${recipient} ${kind}`) ?? 'on';
+    return setting === 'on' || (setting === 'following' && this.follows(recipient, actor));
+  }
+
+  private follows(follower: string, followed: string): boolean {
+    return this.shares.get(followKey(follower, followed))?.exists === true;
+  }
+
+  /** Whether nobody who surely stands there is somebody whom its recipient wants to hear of, so that a window may end and say nothing. */
+  private endsUnheard(group: Group): boolean {
+    const shares = [...group.shares].filter((share) => stands(share, 'in', 'may'));
+    return (
+      shares.some(({ row }) => !this.wanted(row)) &&
+      !shares.some(({ presence, row }) => presence === 'in' && this.wanted(row))
+    );
   }
 
   /** Whether a relation keeps the row from its recipient; given one, whether that very one does. */
@@ -347,6 +382,8 @@ export class Model {
     return this.standing.has(`block ${a} ${b}`) || this.standing.has(`block ${b} ${a}`);
   }
 }
+
+export const followKey = (follower: string, followed: string): string => `follow ${follower} ${followed}`;
 
 const pair = (a: string, b: string): string => [a, b].sort().join(' ');
 

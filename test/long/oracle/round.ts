@@ -152,9 +152,9 @@ class Writer {
   private async prefer(): Promise<void> {
     const user = pick(this.random, this.scene.town.people);
     const kind = pick(this.random, ['like', 'comment', 'follow'] as const);
-    const on = this.random() < 0.5;
-    await this.scene.belfry.call(user, 'PUT', '/preferences', { [kind]: on ? 'on' : 'off' });
-    this.done(`${user} turns ${kind} ${on ? 'on' : 'off'}`, [[{ does: 'wants', user, kind, on }]]);
+    const setting = pick(this.random, ['on', 'off', 'following'] as const);
+    await this.scene.belfry.call(user, 'PUT', '/preferences', { [kind]: setting });
+    this.done(`${user} turns ${kind} ${setting}`, [[{ does: 'prefers', user, kind, setting }]]);
   }
 
   /** While other things are on their way. */
