@@ -2,7 +2,7 @@
  * What the inboxes must hold, reckoned from what was committed, in the order of the commits. It knows the contract, and none of Belfry's code.
  *
  * Between two moments at which everything was read (`settle`) the relay may judge an event late, and read several changes of a row at
- * once. What hangs on that is left open (`may`): a mute, a switch, a follow that somebody hears by, or the end of a block that came or went
+ * once. What hangs on that is left open (`may`): a mute, a switch, a follow that somebody hears by, an account, or the end of a block that came or went
  * meanwhile. All else is certain. `settle` takes over what was found, and from then on that is certain too.
  */
 
@@ -32,6 +32,7 @@ export type Effect =
   | { readonly does: 'remove'; readonly key: string }
   | { readonly does: 'removePost'; readonly post: string }
   | { readonly does: 'set' | 'lift'; readonly relation: Relation; readonly from: string; readonly to: string }
+  | { readonly does: 'account'; readonly user: string; readonly active: boolean }
   | { readonly does: 'enables'; readonly user: string; readonly on: boolean }
   | { readonly does: 'prefers'; readonly user: string; readonly kind: Kind; readonly setting: Setting }
   | { readonly does: 'mark'; readonly state: Mark; readonly groups: readonly string[] };
@@ -91,6 +92,11 @@ export class Model {
   readonly groups = new Map<string, Group>();
   private readonly shares = new Map<string, Share>();
   private readonly standing = new Set<string>();
+  /** Suspended accounts: they neither notify nor are notified, and what they did before is there without being shown. */
+  readonly gone = new Set<string>();
+  /** Who was suspended at any time, and whose account came or went since everything was read. */
+  readonly everGone = new Set<string>();
+  private readonly stirred = new Set<string>();
   /** People who want to hear nothing at all. */
   private readonly silent = new Set<string>();
   /** By person and kind; missing is on. */
@@ -134,12 +140,25 @@ export class Model {
     return new Set(there.map(({ row }) => row.actor));
   }
 
+  /** Whether a suspension that came or went since everything was read changes what this person is shown: no event tells of it. */
+  recounts(user: string): boolean {
+    return [...this.shares.values()].some(({ row }) => row.recipient === user && this.stirred.has(row.actor));
+  }
+
+  /** The groups that stand in this person's stream, if everything was read: also those that nobody is shown. */
+  standingFor(user: string): string[] {
+    return [...this.groups.values()]
+      .filter((group) => group.recipient === user && this.actors(group, 'in').size > 0)
+      .map(({ key }) => key);
+  }
+
   /** Everything was read, and this is what stands: who is behind each notification, and its state; and who is behind the archived ones. */
   settle(
     found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>,
     archived: ReadonlyMap<string, ReadonlySet<string>>,
   ): void {
     this.moved.clear();
+    this.stirred.clear();
     for (const [key, group] of this.groups) {
       const now = found.get(key);
       for (const share of group.shares) {
@@ -158,7 +177,7 @@ export class Model {
       group.emptied = false;
       group.mayRing = group.mustRing = group.untold = false;
       group.possible.clear();
-      for (const actor of now?.actors ?? []) group.possible.add(actor);
+      for (const actor of now?.actors ?? []) if (!this.gone.has(actor)) group.possible.add(actor);
     }
   }
 
@@ -179,6 +198,8 @@ export class Model {
         this.standing.delete(`${effect.relation} ${effect.from} ${effect.to}`);
         if (effect.relation === 'block') this.moved.add(pair(effect.from, effect.to));
         return this.judgeLate();
+      case 'account':
+        return this.account(effect.user, effect.active);
       case 'enables':
         if (effect.on) this.silent.delete(effect.user);
         else this.silent.add(effect.user);
@@ -246,6 +267,16 @@ export class Model {
     }
   }
 
+  private account(user: string, active: boolean): void {
+    this.stirred.add(user);
+    this.everGone.add(user);
+    if (active) this.gone.delete(user);
+    else this.gone.add(user);
+    for (const share of this.shares.values())
+      if (active && share.row.actor === user && stands(share, 'in', 'may')) this.group(share.row).possible.add(user);
+    this.judgeLate();
+  }
+
   /** Somebody may hear by a follow, or no longer: of what was done before it too, if that is judged later, be it of the same transaction. */
   private followed(row: Row | undefined): void {
     if (row?.kind === 'follow') this.judgeLate();
@@ -261,7 +292,7 @@ export class Model {
   private tighten(): void {
     for (const share of this.shares.values()) {
       const { row, exists, fresh, presence } = share;
-      if (!exists || !fresh || presence !== 'in' || this.wanted(row)) continue;
+      if (!exists || !fresh || presence !== 'in' || (this.wanted(row) && !this.gone.has(row.actor))) continue;
       share.presence = 'may';
       this.changed(share);
     }
@@ -345,11 +376,11 @@ export class Model {
 
   private allowed(row: Row): boolean {
     const { actor, recipient } = row;
-    return actor !== recipient && !this.hidden(row) && this.wanted(row);
+    return actor !== recipient && !this.hidden(row) && !this.gone.has(actor) && this.wanted(row);
   }
 
   private wanted({ actor, recipient, kind }: Row): boolean {
-    if (this.silent.has(recipient)) return false;
+    if (this.silent.has(recipient) || this.gone.has(recipient)) return false;
     const setting = this.settings.get(`${recipient} ${kind}`) ?? 'on';
     return setting === 'on' || (setting === 'following' && this.follows(recipient, actor));
   }
@@ -363,7 +394,7 @@ export class Model {
     const shares = [...group.shares].filter((share) => stands(share, 'in', 'may'));
     return (
       shares.some(({ row }) => !this.wanted(row)) &&
-      !shares.some(({ presence, row }) => presence === 'in' && this.wanted(row))
+      !shares.some(({ presence, row }) => presence === 'in' && this.wanted(row) && !this.gone.has(row.actor))
     );
   }
 

@@ -101,7 +101,8 @@ class Writer {
       const items = screen.items().filter(() => all || this.random() < 0.5);
       if (items.length === 0) continue;
       await screen.mark(state, all ? { through: screen.seq } : { ids: items.map(({ id }) => id) });
-      const groups = items.map((item) => keyOf(screen.user, item));
+      // What is not shown stands before that position too.
+      const groups = all ? this.scene.model.standingFor(screen.user) : items.map((item) => keyOf(screen.user, item));
       this.done(`${screen.user} has ${state} ${items.length}`, [[{ does: 'mark', state, groups }]]);
     }
   }

@@ -28,6 +28,8 @@ export interface Heard {
 
 export class Screen {
   readonly list = new Map<string, Held>();
+  /** Where each notification stood last, also one that was withdrawn. */
+  readonly places = new Map<string, number>();
   /** What must never happen. */
   readonly problems: string[] = [];
   /** Since `begin`. */
@@ -98,6 +100,13 @@ export class Screen {
     for (const channel of this.channels) void this.subscribe(this.client, channel).catch(() => undefined);
   }
 
+  /** Comes anew, with what it holds; resolves once it is where it was. */
+  async reload(): Promise<void> {
+    this.leave();
+    this.client = this.open();
+    for (const channel of this.channels) await this.subscribe(this.client, channel);
+  }
+
   /** As if the network said that it is back: nobody waits half a minute for the next attempt. */
   hurry(): void {
     if (this.client.status.status !== 'waiting') return;
@@ -126,10 +135,12 @@ export class Screen {
       this.move(seq);
       this.heard.push({ seq, data, held: this.list.get(data.id)?.data.data.state ?? null });
       this.list.set(data.id, { seq, data });
+      this.places.set(data.id, seq);
     });
     client.on('withdrawn', ({ id }, { seq }) => {
       this.move(seq);
       this.list.delete(id);
+      this.places.set(id, seq);
     });
     client.on('state', (data, { seq }) => {
       this.move(seq);
