@@ -293,6 +293,25 @@ describe('accounts', () => {
     expect(await shownTo(ada)).toEqual(['Cleo and Bo liked your post']);
   });
 
+  it('who leaves a group of suspended people is not shown on: when the window ends it is taken away, and it is there when they come back', async () => {
+    const { ada, bo, cleo, post } = world;
+    await like(pool(), bo, post);
+    await world.heard(ada);
+    await like(pool(), cleo, post);
+    await world.age(ada, '5 s');
+    await world.batches.flush();
+    expect(await world.heard(ada)).toMatchObject([{ data: { message: 'Cleo and Bo liked your post' } }]);
+    await suspend(bo);
+    await world.sql('delete from likes where user_id = $1', [cleo]);
+    expect(await world.heard(ada)).toEqual([]);
+    await world.age(ada, '5 s');
+    await world.batches.flush();
+    expect(await world.heard(ada)).toMatchObject([{ event: 'withdrawn' }]);
+    expect(await shownTo(ada)).toEqual([]);
+    await world.sql('update users set deleted_at = null where id = $1', [bo]);
+    expect(await shownTo(ada)).toEqual(['Bo liked your post']);
+  });
+
   it('a deleted one takes along what it did', async () => {
     const { ada, bo, cleo, post } = world;
     await like(pool(), bo, post);
