@@ -231,9 +231,11 @@ export class Model {
     const quiet = share.stood === true && Date.now() - share.removedAtMs < surelyQuietMs;
     const loud = presence === 'in' && share.stood === false && !again;
     if (!quiet) group.mayRing = true;
+    const wasRead = group.prior.size === 1 && group.prior.has('read');
+    // If this comes to nothing after all (a block), it is what it was until now: marked, perhaps, since everything was read.
+    for (const state of group.states) group.prior.add(state);
     if (loud) group.states = new Set(['unseen']);
     else if (!quiet || group.closed) group.states.add('unseen');
-    const wasRead = group.prior.size === 1 && group.prior.has('read');
     group.mustRing = loud && group.touches === 1 && (wasEmpty || wasRead);
   }
 
@@ -335,8 +337,10 @@ export class Model {
   private archive(group: Group): void {
     const certain = group.touches === 0;
     group.closed = true;
-    if (certain) group.states = group.prior = new Set();
-    else {
+    if (certain) {
+      group.states = new Set();
+      group.prior = new Set();
+    } else {
       group.mustRing = false;
       group.states.add('unseen');
     }
