@@ -87,7 +87,7 @@ class Writer {
       return;
     }
     if (dice < 0.8) return await this.transaction(this.some(2), this.some(3), this.some(2));
-    if (dice < 0.92) return await this.beside();
+    if (dice < 0.88) return await this.beside();
     if (dice < 0.96) return await this.prefer();
     await this.markOne();
   }
@@ -153,7 +153,8 @@ class Writer {
   private async prefer(): Promise<void> {
     const user = pick(this.random, this.scene.town.people);
     const kind = pick(this.random, ['like', 'comment', 'follow'] as const);
-    const setting = pick(this.random, ['on', 'off', 'following'] as const);
+    // Twice, since a follow that comes meanwhile leaves most of it open.
+    const setting = pick(this.random, ['on', 'off', 'following', 'following'] as const);
     await this.scene.belfry.call(user, 'PUT', '/preferences', { [kind]: setting });
     this.done(`${user} turns ${kind} ${setting}`, [[{ does: 'prefers', user, kind, setting }]]);
   }
