@@ -1,5 +1,6 @@
 /**
- * Windows that have ended: what waited in them is pushed, if its recipient still may and wants to hear of it.
+ * Windows that have ended: what waited in them is pushed, if its recipient still may and wants to hear of it; one of nobody but suspended
+ * people is taken away.
  *
  * What must hold: where that can't be asked, since the SQL of the config fails on a row, this one notification waits no longer and is pushed
  * to nobody; the others are not kept from their push. The end of a window is deleted only together with, or after, what waited for it.
@@ -77,7 +78,10 @@ function draftsOf({ rules, sources }: FlushParts, facts: GroupFacts, privacy: Pr
     // One shown actor whom the recipient wants to hear of is enough, and so is one beyond those shown.
     const others = group.actorCount > group.actors.length;
     const wanted = verdicts.some((rule) => rule === null || (others && ofActor.has(rule)));
-    if (wanted) aggregation.flush(group.id);
+    // Lists do not show it, and no event will say so, as one does of a block or mute: pushed, it is taken away (publish.ts) from pages that
+    // still name somebody who left it meanwhile.
+    const abandoned = !others && verdicts.length > 0 && verdicts.every((rule) => rule === 'actor_gone');
+    if (wanted || abandoned) aggregation.flush(group.id);
     else aggregation.silence(group.id);
   }
   return [...aggregation.drafts];

@@ -177,6 +177,25 @@ describe('badges', () => {
     for (const { onlyRises = false } of asked) expect(onlyRises).toBe(false);
   });
 
+  it.each([
+    ['a block', [ada, cleo], 'blocks', 'blocker_id', () => block(pool(), ada(), cleo())],
+    ['a mute', [ada], 'mutes', 'muter_id', () => mute(ada(), cleo())],
+    ['a muted thread', [ada], 'thread_mutes', 'user_id', () => muteThread(ada(), world.post)],
+  ])(
+    '%s that is over before it was read: a gateway may have counted while it stood, so it counts again',
+    async (_, who, table, column, act) => {
+      await act();
+      await world.sql(`delete from ${table} where ${column} = $1`, [ada()]);
+      await world.batches.run();
+      const heard = world.batches.heard();
+      const asked = heard.flatMap((publication) => (publication.to === 'badge' ? [publication.userId] : []));
+      expect(asked.sort()).toEqual(who.map((id) => id()).sort());
+      // The same of whom it holds apart in channels.
+      const apart = heard.flatMap((one) => (one.to === 'control' && one.kind === 'blocks' ? one.userIds : []));
+      expect([...apart].sort()).toEqual(table === 'blocks' ? asked : []);
+    },
+  );
+
   it('where nothing but new notifications came, the gateways are told from which position to which', async () => {
     const { bo, dan, post } = world;
     const told = async (): Promise<readonly unknown[]> => {
@@ -272,6 +291,25 @@ describe('accounts', () => {
       { data: { message: 'Cleo and Bo liked your post', data: { actor_count: 2 } } },
     ]);
     expect(await shownTo(ada)).toEqual(['Cleo and Bo liked your post']);
+  });
+
+  it('who leaves a group of suspended people is not shown on: when the window ends it is taken away, and it is there when they come back', async () => {
+    const { ada, bo, cleo, post } = world;
+    await like(pool(), bo, post);
+    await world.heard(ada);
+    await like(pool(), cleo, post);
+    await world.age(ada, '5 s');
+    await world.batches.flush();
+    expect(await world.heard(ada)).toMatchObject([{ data: { message: 'Cleo and Bo liked your post' } }]);
+    await suspend(bo);
+    await world.sql('delete from likes where user_id = $1', [cleo]);
+    expect(await world.heard(ada)).toEqual([]);
+    await world.age(ada, '5 s');
+    await world.batches.flush();
+    expect(await world.heard(ada)).toMatchObject([{ event: 'withdrawn' }]);
+    expect(await shownTo(ada)).toEqual([]);
+    await world.sql('update users set deleted_at = null where id = $1', [bo]);
+    expect(await shownTo(ada)).toEqual(['Bo liked your post']);
   });
 
   it('a deleted one takes along what it did', async () => {

@@ -18,6 +18,7 @@ import type { OtherEvent, PageEvent } from './resolved.js';
 export const blocksSource = 'belfry.blocks';
 export const mutesSource = 'belfry.mutes';
 export const threadMutesSource = 'belfry.thread_mutes';
+const betweenPeople: ReadonlySet<string> = new Set([blocksSource, mutesSource, threadMutesSource]);
 
 /** An event and everybody it may be for. */
 export interface DeliverStep {
@@ -138,6 +139,13 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
       const { source, op, after, id } = item.event;
       if (source === blocksSource && op !== 'removed' && after !== null)
         blocked.push(...bothWays(after, rules.blocksBothWays ?? true).map(([a, b]) => [a, b, id] as const));
+      // Also where it came and went within this page, which folds to nothing: a gateway may have asked while it stood, and goes by that still.
+      for (const side of item.event.countersOnly ? [] : [item.event.before, item.event.after]) {
+        if (side === null || !betweenPeople.has(source)) continue;
+        const both = source === blocksSource || (source === mutesSource && (rules.mutesBothWays ?? false));
+        for (const [userId] of bothWays(side, both)) mayCountOtherwise.add(userId);
+        if (source === blocksSource) blocksChanged.add(side.actorId ?? '').add(side.objectId ?? '');
+      }
       sources.add(item.event.source);
       countEvent(counters, item.event, rules);
       continue;
@@ -152,16 +160,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
 
   const apart = new Set(blocked.map(([userId, actorId]) => directedKey(userId, actorId)));
   for (const change of foldPage(rows)) {
-    if (change.source === blocksSource || change.source === mutesSource || change.source === threadMutesSource) {
-      const both = change.source === blocksSource || (change.source === mutesSource && (rules.mutesBothWays ?? false));
-      const side = change.kind === 'removed' ? change.before : change.after;
-      for (const [userId] of bothWays(side, both)) mayCountOtherwise.add(userId);
-    }
-    if (change.source === blocksSource) {
-      const side = change.kind === 'removed' ? change.before : change.after;
-      blocksChanged.add(side.actorId ?? '').add(side.objectId ?? '');
-      continue;
-    }
+    if (change.source === blocksSource) continue;
     if (change.source === mutesSource || change.source === threadMutesSource) {
       if (change.kind === 'removed') continue;
       if (change.source === mutesSource) muted.push(...bothWays(change.after, rules.mutesBothWays ?? false));

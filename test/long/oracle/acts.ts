@@ -1,7 +1,7 @@
 /** What people do, as a backend would write it; what each statement really changed goes to the model. */
 
 import type pg from 'pg';
-import type { Effect, Relation, Row } from './model.js';
+import { followKey, type Effect, type Relation, type Row } from './model.js';
 
 /** Numbers from 0 to 1. */
 export type Random = () => number;
@@ -53,14 +53,15 @@ export function wishAct(random: Random, town: Town): Act {
   const on = random() < 0.5;
   const dice = random();
   if (dice < 0.4) return stand(on, 'block', [a, b]);
-  if (dice < 0.65) return stand(on, 'mute', [a, b]);
-  if (dice < 0.75) return stand(on, 'threadMute', [author, post]);
-  if (dice < 0.85)
+  if (dice < 0.6) return stand(on, 'mute', [a, b]);
+  if (dice < 0.72) return random() < 0.4 ? suspend(a) : reinstate(people);
+  if (dice < 0.78) return stand(on, 'threadMute', [author, post]);
+  if (dice < 0.87)
     return {
       what: `${a} turns notifications ${on ? 'on' : 'off'}`,
       sql: 'update users set notifications_enabled = $2 where id = $1',
       values: [a, on],
-      effects: () => [{ does: 'wants', user: a, kind: null, on }],
+      effects: () => [{ does: 'enables', user: a, on }],
     };
   return {
     what: `${post} is deleted`,
@@ -70,7 +71,7 @@ export function wishAct(random: Random, town: Town): Act {
   };
 }
 
-/** Somebody does something, is blocked (or blocks) for it, and is forgiven at once. */
+/** Somebody does something, is blocked (or blocks, or is suspended) for it, and is forgiven at once. */
 export function quarrel(random: Random, town: Town): Act[] {
   const actor = pick(random, town.people);
   const [post, author] = pick(random, [...town.posts]);
@@ -81,11 +82,13 @@ export function quarrel(random: Random, town: Town): Act[] {
   ]);
   if (actor === author) return [cause];
   const sides: Pair = random() < 0.5 ? [author, actor] : [actor, author];
-  const name = pick(random, ['block', 'block', 'mute'] as const);
+  const name = pick(random, ['block', 'block', 'mute', 'suspend'] as const);
+  const [penalty, pardon] =
+    name === 'suspend' ? [suspend(actor), reinstate([actor])] : [stand(true, name, sides), stand(false, name, sides)];
   // What it takes back meanwhile comes again after the quarrel.
   const again = random() < 0.3;
   const [first, last] = again ? [like(false, actor, post, author), [like(true, actor, post, author)]] : [cause, []];
-  return [first, stand(true, name, sides), rowAct(random, town, town.people), stand(false, name, sides), ...last];
+  return [first, penalty, rowAct(random, town, town.people), pardon, ...last];
 }
 
 /** A row that is there or not: the tables of pairs, with the names of their columns. */
@@ -112,13 +115,29 @@ function pairAct(on: boolean, name: keyof typeof pairs, [a, b]: Pair, effect: Ef
 const stand = (on: boolean, relation: Relation, [from, to]: Pair): Act =>
   pairAct(on, relation, [from, to], { does: on ? 'set' : 'lift', relation, from, to });
 
+/** No event tells of either: the application only marks the account. */
+const suspend = (user: string): Act => ({
+  what: `${user} is suspended`,
+  sql: 'update users set deleted_at = now() where id = $1 and deleted_at is null returning id',
+  values: [user],
+  effects: (rows) => rows.map(() => ({ does: 'account', user, active: false })),
+});
+
+/** Whoever of these is suspended is so no longer. */
+const reinstate = (people: readonly string[]): Act => ({
+  what: `of ${people.join(', ')} nobody is suspended any more`,
+  sql: 'update users set deleted_at = null where id = any($1) and deleted_at is not null returning id',
+  values: [people],
+  effects: (rows) => rows.map(({ id }) => ({ does: 'account', user: id, active: true })),
+});
+
 function like(on: boolean, actor: string, post: string, recipient: string): Act {
   const row: Row = { kind: 'like', key: `like ${actor} ${post}`, actor, recipient, post, comment: null };
   return pairAct(on, 'like', [actor, post], on ? { does: 'add', row } : { does: 'remove', key: row.key });
 }
 
 function follow(on: boolean, actor: string, recipient: string): Act {
-  const row: Row = { kind: 'follow', key: `follow ${actor} ${recipient}`, actor, recipient, post: null, comment: null };
+  const row: Row = { kind: 'follow', key: followKey(actor, recipient), actor, recipient, post: null, comment: null };
   return pairAct(on, 'follow', [actor, recipient], on ? { does: 'add', row } : { does: 'remove', key: row.key });
 }
 

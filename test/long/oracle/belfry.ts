@@ -134,8 +134,9 @@ export class Belfry {
     await Promise.all(this.processes.map(({ ready }) => ready));
   }
 
-  async inbox(user: string): Promise<Inbox> {
-    return (await (await this.call(user, 'GET', '?limit=100')).json()) as Inbox;
+  async inbox(user: string, state?: 'archived'): Promise<Inbox> {
+    const asked = state === undefined ? '' : `&state=${state}`;
+    return (await (await this.call(user, 'GET', `?limit=100${asked}`)).json()) as Inbox;
   }
 
   /** A call of the HTTP API, tried until a gateway answers. */

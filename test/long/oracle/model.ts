@@ -2,11 +2,13 @@
  * What the inboxes must hold, reckoned from what was committed, in the order of the commits. It knows the contract, and none of Belfry's code.
  *
  * Between two moments at which everything was read (`settle`) the relay may judge an event late, and read several changes of a row at
- * once. What hangs on that is left open (`may`): a mute, a switch, or the end of a block that came or went meanwhile. All else is
- * certain. `settle` takes over what was found, and from then on that is certain too.
+ * once. What hangs on that is left open (`may`): a mute, a switch, a follow that somebody hears by, an account, or the end of a block that came or went
+ * meanwhile. All else is certain. `settle` takes over what was found, and from then on that is certain too.
  */
 
 export type Kind = 'like' | 'comment' | 'follow';
+export type Mark = 'seen' | 'read' | 'archived';
+/** Of what stands in the list. */
 export type State = 'unseen' | 'seen' | 'read';
 export type Relation = 'block' | 'mute' | 'threadMute';
 
@@ -21,14 +23,19 @@ export interface Row {
   readonly comment: string | null;
 }
 
-/** A committed change. `kind` null: of every kind; `groups`: whose notifications were marked. */
+/** What a person wants to hear of a kind: everything, nothing, or what those do whom they follow. */
+export type Setting = 'on' | 'off' | 'following';
+
+/** A committed change. `groups`: whose notifications were marked. */
 export type Effect =
   | { readonly does: 'add'; readonly row: Row }
   | { readonly does: 'remove'; readonly key: string }
   | { readonly does: 'removePost'; readonly post: string }
   | { readonly does: 'set' | 'lift'; readonly relation: Relation; readonly from: string; readonly to: string }
-  | { readonly does: 'wants'; readonly user: string; readonly kind: Kind | null; readonly on: boolean }
-  | { readonly does: 'mark'; readonly state: 'seen' | 'read'; readonly groups: readonly string[] };
+  | { readonly does: 'account'; readonly user: string; readonly active: boolean }
+  | { readonly does: 'enables'; readonly user: string; readonly on: boolean }
+  | { readonly does: 'prefers'; readonly user: string; readonly kind: Kind; readonly setting: Setting }
+  | { readonly does: 'mark'; readonly state: Mark; readonly groups: readonly string[] };
 
 type Presence = 'in' | 'out' | 'may';
 
@@ -45,12 +52,14 @@ interface Share {
   muted: boolean;
   /** How it stood when its row was deleted, if that was since everything was read. */
   before: Presence | null;
+  /** It stands behind a notification that was archived: in no list but that of the archived, and gone for good from the others. */
+  archived: boolean | 'may';
   /** It stood in the inbox once: then it does not ring when it comes again. */
   stood: boolean | 'may';
   removedAtMs: number;
 }
 
-/** One notification: the likes of a post, the followers of a person, a comment. */
+/** What one notification is about, or one after the other: the likes of a post, the followers of a person, a comment. */
 export interface Group {
   readonly key: string;
   readonly recipient: string;
@@ -68,7 +77,7 @@ export interface Group {
   mustRing: boolean;
   /** Its recipient wanted to hear nothing when a window may have ended: the inbox has what no page was told. */
   untold: boolean;
-  /** A muted thread closed its notification: what comes later begins another. */
+  /** A muted thread or its recipient, who archived it, closed its notification: what comes later begins another. */
   closed: boolean;
 }
 
@@ -83,7 +92,15 @@ export class Model {
   readonly groups = new Map<string, Group>();
   private readonly shares = new Map<string, Share>();
   private readonly standing = new Set<string>();
-  private readonly unwanted = new Set<string>();
+  /** Suspended accounts: they neither notify nor are notified, and what they did before is there without being shown. */
+  readonly gone = new Set<string>();
+  /** Who was suspended at any time, and whose account came or went since everything was read. */
+  readonly everGone = new Set<string>();
+  private readonly stirred = new Set<string>();
+  /** People who want to hear nothing at all. */
+  private readonly silent = new Set<string>();
+  /** By person and kind; missing is on. */
+  private readonly settings = new Map<string, Setting>();
   /** Pairs between whom a block came or went since everything was read. */
   private readonly moved = new Set<string>();
 
@@ -97,6 +114,8 @@ export class Model {
       group.emptied ||= ![...group.shares].some((share) => stands(share, 'in') && !removed.has(share.row.key));
     }
     for (const effect of effects) this.apply(effect);
+    // Asked whenever something changed: the window may end at any time from then on.
+    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && this.endsUnheard(group);
   }
 
   actors(group: Group, ...presence: readonly Presence[]): Set<string> {
@@ -113,9 +132,33 @@ export class Model {
     return !this.blocked(a, b) && !this.moved.has(pair(a, b));
   }
 
-  /** Everything was read, and this is what stands: who is behind each notification, and its state. */
-  settle(found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>): void {
+  /** Who must stand in the list of the archived, or with `'may'` who may. */
+  archived(group: Group, may: boolean): Set<string> {
+    const there = [...group.shares].filter(
+      ({ exists, archived, row }) => exists && !this.hidden(row) && (archived === true || (may && archived === 'may')),
+    );
+    return new Set(there.map(({ row }) => row.actor));
+  }
+
+  /** Whether a suspension that came or went since everything was read changes what this person is shown: no event tells of it. */
+  recounts(user: string): boolean {
+    return [...this.shares.values()].some(({ row }) => row.recipient === user && this.stirred.has(row.actor));
+  }
+
+  /** The groups that stand in this person's stream, if everything was read: also those that nobody is shown. */
+  standingFor(user: string): string[] {
+    return [...this.groups.values()]
+      .filter((group) => group.recipient === user && this.actors(group, 'in').size > 0)
+      .map(({ key }) => key);
+  }
+
+  /** Everything was read, and this is what stands: who is behind each notification, and its state; and who is behind the archived ones. */
+  settle(
+    found: ReadonlyMap<string, { readonly actors: ReadonlySet<string>; readonly state: State }>,
+    archived: ReadonlyMap<string, ReadonlySet<string>>,
+  ): void {
     this.moved.clear();
+    this.stirred.clear();
     for (const [key, group] of this.groups) {
       const now = found.get(key);
       for (const share of group.shares) {
@@ -124,23 +167,28 @@ export class Model {
         if (there) share.stood = true;
         else if (share.stood !== true && presence !== 'out') share.stood = 'may';
         Object.assign(share, { presence: there ? 'in' : 'out', fresh: false, muted: false, before: null });
+        share.archived = exists && archived.get(key)?.has(row.actor) === true;
       }
       if (now !== undefined) group.states = new Set([now.state]);
+      // What stands in the list takes what comes.
+      if (now !== undefined) group.closed = false;
       group.prior = new Set(group.states);
       group.touches = 0;
       group.emptied = false;
       group.mayRing = group.mustRing = group.untold = false;
       group.possible.clear();
-      for (const actor of now?.actors ?? []) group.possible.add(actor);
+      for (const actor of now?.actors ?? []) if (!this.gone.has(actor)) group.possible.add(actor);
     }
   }
 
   private apply(effect: Effect): void {
     switch (effect.does) {
       case 'add':
-        return this.add(effect.row);
+        this.add(effect.row);
+        return this.followed(effect.row);
       case 'remove':
-        return this.remove(this.shares.get(effect.key));
+        this.remove(this.shares.get(effect.key));
+        return this.followed(this.shares.get(effect.key)?.row);
       case 'removePost':
         for (const share of this.shares.values()) if (share.row.post === effect.post) this.remove(share);
         return;
@@ -149,9 +197,16 @@ export class Model {
       case 'lift':
         this.standing.delete(`${effect.relation} ${effect.from} ${effect.to}`);
         if (effect.relation === 'block') this.moved.add(pair(effect.from, effect.to));
-        return this.loosen();
-      case 'wants':
-        return this.want(effect.user, effect.kind, effect.on);
+        return this.judgeLate();
+      case 'account':
+        return this.account(effect.user, effect.active);
+      case 'enables':
+        if (effect.on) this.silent.delete(effect.user);
+        else this.silent.add(effect.user);
+        return this.judgeLate();
+      case 'prefers':
+        this.settings.set(`${effect.user} ${effect.kind}`, effect.setting);
+        return this.judgeLate();
       case 'mark':
         for (const key of effect.groups) this.mark(this.groups.get(key), effect.state);
     }
@@ -167,16 +222,20 @@ export class Model {
     const again = share.before !== null;
     const presence = again && share.before !== now ? 'may' : now;
     const wasEmpty = this.actors(group, 'in', 'may').size === 0;
-    Object.assign(share, { exists: true, presence, fresh: true, barred: false, muted: false });
+    // So is what was archived: it stays there, or begins another notification.
+    const archived = again && share.archived !== false ? 'may' : false;
+    Object.assign(share, { exists: true, presence, fresh: true, barred: false, muted: false, archived });
     group.touches += 1;
     if (presence === 'out') return;
     group.possible.add(row.actor);
     const quiet = share.stood === true && Date.now() - share.removedAtMs < surelyQuietMs;
     const loud = presence === 'in' && share.stood === false && !again;
     if (!quiet) group.mayRing = true;
+    const wasRead = group.prior.size === 1 && group.prior.has('read');
+    // If this comes to nothing after all (a block), it is what it was until now: marked, perhaps, since everything was read.
+    for (const state of group.states) group.prior.add(state);
     if (loud) group.states = new Set(['unseen']);
     else if (!quiet || group.closed) group.states.add('unseen');
-    const wasRead = group.prior.size === 1 && group.prior.has('read');
     group.mustRing = loud && group.touches === 1 && (wasEmpty || wasRead);
   }
 
@@ -199,6 +258,8 @@ export class Model {
     for (const share of this.shares.values()) {
       if (!this.hidden(share.row, relation, from, to)) continue;
       if (!share.exists) continue;
+      // A mute may be over before the relay sees it.
+      if (share.archived !== false) share.archived = relation === 'block' ? false : 'may';
       if (relation === 'block') share.barred = true;
       else if (share.presence !== 'out') share.muted = true;
       if (share.presence === 'out') continue;
@@ -208,23 +269,38 @@ export class Model {
     }
   }
 
-  private want(user: string, kind: Kind | null, on: boolean): void {
-    const key = `${user} ${kind ?? 'anything'}`;
-    if (on) {
-      this.unwanted.delete(key);
-      return this.loosen();
-    }
-    this.unwanted.add(key);
-    for (const group of this.groups.values()) group.untold ||= group.touches > 0 && group.recipient === user;
+  private account(user: string, active: boolean): void {
+    this.stirred.add(user);
+    this.everGone.add(user);
+    if (active) this.gone.delete(user);
+    else this.gone.add(user);
+    for (const share of this.shares.values())
+      if (active && share.row.actor === user && stands(share, 'in', 'may')) this.group(share.row).possible.add(user);
+    this.judgeLate();
+  }
+
+  /** Somebody may hear by a follow, or no longer: of what was done before it too, if that is judged later, be it of the same transaction. */
+  private followed(row: Row | undefined): void {
+    if (row?.kind === 'follow') this.judgeLate();
+  }
+
+  /** What somebody wants, whom they follow or what stands between two is other than before: what may not have been judged yet may be judged by that. */
+  private judgeLate(): void {
+    this.tighten();
+    this.loosen();
+  }
+
+  /** What may be judged by what is wanted now may be kept away. */
+  private tighten(): void {
     for (const share of this.shares.values()) {
       const { row, exists, fresh, presence } = share;
-      if (!exists || !fresh || presence !== 'in' || row.recipient !== user || (kind ?? row.kind) !== row.kind) continue;
+      if (!exists || !fresh || presence !== 'in' || (this.wanted(row) && !this.gone.has(row.actor))) continue;
       share.presence = 'may';
       this.changed(share);
     }
   }
 
-  /** Something no longer forbids: what may not have been judged yet may be judged by that. */
+  /** What is no longer forbidden may come. */
   private loosen(): void {
     for (const share of this.shares.values()) {
       const { row, exists, presence, barred, fresh, muted } = share;
@@ -242,20 +318,42 @@ export class Model {
   private changed({ row }: Share): void {
     const group = this.group(row);
     group.touches += 1;
-    group.untold ||= !this.wanted(row);
     group.mustRing = false;
     group.emptied ||= this.actors(group, 'in').size === 0;
     for (const state of group.prior) group.states.add(state);
-    if (group.mayRing) group.states.add('unseen');
+    if (group.mayRing || group.closed) group.states.add('unseen');
   }
 
-  private mark(group: Group | undefined, state: 'seen' | 'read'): void {
+  private mark(group: Group | undefined, state: Mark): void {
     if (group === undefined) return;
+    if (state === 'archived') return this.archive(group);
     const forward = (states: Set<State>): State[] => [...states].map((one) => (rank[one] < rank[state] ? state : one));
     const kept = group.touches === 0 ? [] : [...group.states, ...group.prior, 'unseen' as const];
     group.states = new Set([...kept, ...forward(group.states)]);
     group.prior = new Set([...(group.touches === 0 ? [] : group.prior), ...forward(group.prior)]);
     if (group.touches > 0) group.mustRing = false;
+  }
+
+  private archive(group: Group): void {
+    const certain = group.touches === 0;
+    group.closed = true;
+    if (certain) {
+      group.states = new Set();
+      group.prior = new Set();
+    } else {
+      group.mustRing = false;
+      group.states.add('unseen');
+    }
+    for (const share of group.shares) {
+      const { exists, presence, fresh } = share;
+      if (!exists || presence === 'out') continue;
+      // What stood there all the time is archived; of what came or went meanwhile it hangs on whether the relay had read it by then.
+      const sure = presence === 'in' && !fresh;
+      Object.assign(share, { presence: sure ? 'out' : 'may', archived: sure ? true : 'may' });
+      if (sure) share.stood = true;
+      else if (share.stood === false) share.stood = 'may';
+    }
+    if (!certain) group.emptied ||= this.actors(group, 'in').size === 0;
   }
 
   private group(row: Row): Group {
@@ -282,11 +380,26 @@ export class Model {
 
   private allowed(row: Row): boolean {
     const { actor, recipient } = row;
-    return actor !== recipient && !this.hidden(row) && this.wanted(row);
+    return actor !== recipient && !this.hidden(row) && !this.gone.has(actor) && this.wanted(row);
   }
 
-  private wanted({ recipient, kind }: Row): boolean {
-    return !this.unwanted.has(`${recipient} anything`) && !this.unwanted.has(`${recipient} ${kind}`);
+  private wanted({ actor, recipient, kind }: Row): boolean {
+    if (this.silent.has(recipient) || this.gone.has(recipient)) return false;
+    const setting = this.settings.get(`${recipient} ${kind}`) ?? 'on';
+    return setting === 'on' || (setting === 'following' && this.follows(recipient, actor));
+  }
+
+  private follows(follower: string, followed: string): boolean {
+    return this.shares.get(followKey(follower, followed))?.exists === true;
+  }
+
+  /** Whether nobody who surely stands there is somebody whom its recipient wants to hear of, so that a window may end and say nothing. */
+  private endsUnheard(group: Group): boolean {
+    const shares = [...group.shares].filter((share) => stands(share, 'in', 'may'));
+    return (
+      shares.some(({ row }) => !this.wanted(row)) &&
+      !shares.some(({ presence, row }) => presence === 'in' && this.wanted(row) && !this.gone.has(row.actor))
+    );
   }
 
   /** Whether a relation keeps the row from its recipient; given one, whether that very one does. */
@@ -305,6 +418,8 @@ export class Model {
   }
 }
 
+export const followKey = (follower: string, followed: string): string => `follow ${follower} ${followed}`;
+
 const pair = (a: string, b: string): string => [a, b].sort().join(' ');
 
 const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): boolean =>
@@ -312,5 +427,5 @@ const stands = ({ exists, presence }: Share, ...wanted: readonly Presence[]): bo
 
 const newShare = (row: Row): Share => ({
   ...{ row, exists: false, presence: 'out', fresh: false, barred: false, muted: false },
-  ...{ before: null, stood: false, removedAtMs: 0 },
+  ...{ before: null, archived: false, stood: false, removedAtMs: 0 },
 });

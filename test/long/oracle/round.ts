@@ -8,9 +8,10 @@ import { pick, quarrel, rowAct, run, wishAct, type Act, type Random, type Town }
 import type { Belfry } from './belfry.js';
 import { check, keyOf, type Scene } from './check.js';
 import { Model, type Effect } from './model.js';
-import { Screen } from './screen.js';
+import { calls, Screen } from './screen.js';
 
 const phases = 3;
+const marks = ['seen', 'read', 'archived'] as const;
 
 /** One round. `log` takes what was done, in order; the round throws what was found to be wrong. */
 export async function round(database: TestDatabase, belfry: Belfry, random: Random, log: string[]): Promise<void> {
@@ -86,7 +87,7 @@ class Writer {
       return;
     }
     if (dice < 0.8) return await this.transaction(this.some(2), this.some(3), this.some(2));
-    if (dice < 0.92) return await this.beside();
+    if (dice < 0.88) return await this.beside();
     if (dice < 0.96) return await this.prefer();
     await this.markOne();
   }
@@ -95,12 +96,13 @@ class Writer {
   async marks(): Promise<void> {
     for (const screen of this.scene.screens) {
       if (this.random() < 0.5) continue;
-      const state = pick(this.random, ['seen', 'read'] as const);
+      const state = pick(this.random, marks);
       const all = this.random() < 0.5;
       const items = screen.items().filter(() => all || this.random() < 0.5);
       if (items.length === 0) continue;
       await screen.mark(state, all ? { through: screen.seq } : { ids: items.map(({ id }) => id) });
-      const groups = items.map((item) => keyOf(screen.user, item));
+      // What is not shown stands before that position too.
+      const groups = all ? this.scene.model.standingFor(screen.user) : items.map((item) => keyOf(screen.user, item));
       this.done(`${screen.user} has ${state} ${items.length}`, [[{ does: 'mark', state, groups }]]);
     }
   }
@@ -151,21 +153,22 @@ class Writer {
   private async prefer(): Promise<void> {
     const user = pick(this.random, this.scene.town.people);
     const kind = pick(this.random, ['like', 'comment', 'follow'] as const);
-    const on = this.random() < 0.5;
-    await this.scene.belfry.call(user, 'PUT', '/preferences', { [kind]: on ? 'on' : 'off' });
-    this.done(`${user} turns ${kind} ${on ? 'on' : 'off'}`, [[{ does: 'wants', user, kind, on }]]);
+    // Twice, since a follow that comes meanwhile leaves most of it open.
+    const setting = pick(this.random, ['on', 'off', 'following', 'following'] as const);
+    await this.scene.belfry.call(user, 'PUT', '/preferences', { [kind]: setting });
+    this.done(`${user} turns ${kind} ${setting}`, [[{ does: 'prefers', user, kind, setting }]]);
   }
 
   /** While other things are on their way. */
   private async markOne(): Promise<void> {
     const { belfry, town } = this.scene;
     const user = pick(this.random, town.people);
-    const state = pick(this.random, ['seen', 'read'] as const);
+    const state = pick(this.random, marks);
     const which = this.random();
     const { items } = await belfry.inbox(user);
     const item = items[Math.floor(which * items.length)];
     if (item === undefined) return;
-    await belfry.call(user, 'POST', `/${state}`, { ids: [item.id] });
+    await belfry.call(user, 'POST', `/${calls[state]}`, { ids: [item.id] });
     this.done(`${user} has ${state} one`, [[{ does: 'mark', state, groups: [keyOf(user, item)] }]]);
   }
 

@@ -9,6 +9,10 @@ import {
   type NotificationState,
 } from '../../../src/client/index.js';
 import { token } from './belfry.js';
+import type { Mark } from './model.js';
+
+/** What a mark is called in the API. */
+export const calls = { seen: 'seen', read: 'read', archived: 'archive' } as const;
 
 export interface Held {
   readonly seq: number;
@@ -24,6 +28,8 @@ export interface Heard {
 
 export class Screen {
   readonly list = new Map<string, Held>();
+  /** Where each notification stood last, also one that was withdrawn. */
+  readonly places = new Map<string, number>();
   /** What must never happen. */
   readonly problems: string[] = [];
   /** Since `begin`. */
@@ -63,9 +69,10 @@ export class Screen {
     return this.client.badge?.unseen ?? null;
   }
 
-  /** What it holds, newest first. */
+  /** What it shows, newest first. */
   items(): NotificationData[] {
-    return [...this.list.values()].sort((a, b) => b.seq - a.seq).map(({ data }) => data);
+    const shown = [...this.list.values()].filter(({ data }) => data.data.state !== 'archived');
+    return shown.sort((a, b) => b.seq - a.seq).map(({ data }) => data);
   }
 
   begin(): void {
@@ -93,6 +100,13 @@ export class Screen {
     for (const channel of this.channels) void this.subscribe(this.client, channel).catch(() => undefined);
   }
 
+  /** Comes anew, with what it holds; resolves once it is where it was. */
+  async reload(): Promise<void> {
+    this.leave();
+    this.client = this.open();
+    for (const channel of this.channels) await this.subscribe(this.client, channel);
+  }
+
   /** As if the network said that it is back: nobody waits half a minute for the next attempt. */
   hurry(): void {
     if (this.client.status.status !== 'waiting') return;
@@ -100,8 +114,8 @@ export class Screen {
     this.comeBack();
   }
 
-  async mark(state: 'seen' | 'read', target: MarkTarget): Promise<void> {
-    const { seq, unchanged } = await this.client[state]('ids' in target ? target.ids : target);
+  async mark(state: Mark, target: MarkTarget): Promise<void> {
+    const { seq, unchanged } = await this.client[calls[state]]('ids' in target ? target.ids : target);
     if (unchanged !== true) this.ownSeq = seq;
     this.marked(target, state);
   }
@@ -121,10 +135,12 @@ export class Screen {
       this.move(seq);
       this.heard.push({ seq, data, held: this.list.get(data.id)?.data.data.state ?? null });
       this.list.set(data.id, { seq, data });
+      this.places.set(data.id, seq);
     });
     client.on('withdrawn', ({ id }, { seq }) => {
       this.move(seq);
       this.list.delete(id);
+      this.places.set(id, seq);
     });
     client.on('state', (data, { seq }) => {
       this.move(seq);
