@@ -20,13 +20,13 @@ export function registerExplain(program: Command): void {
       });
       if (explained === null)
         throw notFound(`event ${id} in the outbox: it never was, or is older than retention.outbox`);
-      const { event, recipients } = explained;
-      if (options.json) return printJson({ event, times: explained.times, recipients });
+      const { event, times, read, error, notes, recipients } = explained;
+      if (options.json) return printJson({ event, times, read, error, notes, recipients });
       print(`event ${event}: ${explained.source}, ${explained.op}, written ${explained.writtenAt}`);
-      if (explained.times !== null) print(way(explained.times));
-      if (!explained.read) print('the relay has not read it yet');
-      if (explained.error !== null) print(`a dead letter: ${explained.error}`);
-      for (const note of explained.notes) print(note);
+      if (times !== null) print(way(times));
+      if (!read) print('the relay has not read it yet');
+      if (error !== null) print(`a dead letter: ${error}`);
+      for (const note of notes) print(note);
       if (recipients.length === 0) {
         if (!explained.recipientsKnown) return;
         return print(options.user === undefined ? 'it is for nobody' : `it has nothing to do with ${options.user}`);

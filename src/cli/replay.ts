@@ -79,10 +79,12 @@ export function registerReplay(program: Command): void {
             ? await requestJob(client, { mode, filter, rate: rate ?? null, mapping: fingerprint(config) })
             : await resume(client, options.resume, fingerprint(config));
         const { counts, error } = await followJob(client, config, id, `replay ${id}`);
-        if (counts.failed > 0)
+        if (counts.failed > 0) {
+          process.exitCode = 1;
           note(
             `belfry: ${counted(counts.failed, 'event')} could not be processed, the last one because: ${error ?? 'unknown'}`,
           );
+        }
         tell(options, counts, 'delivered');
       });
     });

@@ -123,7 +123,10 @@ it('is shown with the row that outbox show has, ids as text', async () => {
 
 it('is explained, though nobody can tell whom it is for', async () => {
   const id = await poisoned();
-  expect(await json('explain', id)).toMatchObject({ event: id, recipients: [] });
+  expect(await json('explain', id)).toMatchObject({
+    ...{ event: id, read: true, error: 'division by zero', recipients: [] },
+    notes: ['It failed before anybody could tell whom it is for.'],
+  });
   const aside = await run('explain', id);
   expect(aside).toMatchObject({ code: 0, err: '' });
   expect(aside.out).toContain('a dead letter: division by zero\nIt failed before anybody could tell whom it is for.\n');
@@ -135,6 +138,9 @@ it('is explained likewise once it was discarded: who did it, and why', async () 
   const id = await poisoned();
   expect((await run('dead-letter', 'discard', id, '--reason', 'test data')).code).toBe(0);
   expect(await json('explain', id)).toMatchObject({ event: id, recipients: [] });
+  const replayed = await run('replay', '--since', '1h');
+  expect(replayed).toMatchObject({ code: 1, out: expect.stringMatching(/^\d+ events?: /) as string });
+  expect(replayed.err).toContain('could not be processed, the last one because: division by zero');
   const discarded = await run('explain', id);
   expect(discarded).toMatchObject({ code: 0, err: '' });
   expect(discarded.out).toMatch(/\nA dead letter \(division by zero\) that \S+ discarded: test data\.\n/);

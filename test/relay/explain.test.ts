@@ -221,6 +221,22 @@ describe('explain', () => {
     expect(found?.notes).toEqual([expect.stringContaining('dba discarded: test data')]);
   });
 
+  it('pending while it is held: nothing told yet whom it is for', async () => {
+    await client.query('alter table posts alter column user_id drop not null');
+    const { rows } = await client.query<{ id: string }>(
+      `insert into posts (user_id, body) values (null, 'x') returning id::text`,
+    );
+    await like(client, bo, rows[0]?.id ?? '');
+    await batches.run();
+    const id = (await client.query<{ id: string }>('select max(id)::text as id from belfry.outbox')).rows[0]?.id ?? '';
+    expect(await explainEvent(client, batches.config, id, null)).toMatchObject({
+      ...{ recipients: [], recipientsKnown: false },
+      notes: [expect.stringMatching(/^Held until .*Z: when it was read nothing told whom it is for/) as string],
+    });
+    await client.query('update posts set user_id = $1 where user_id is null', [ada]);
+    expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'pending' }]);
+  });
+
   it('notify, and an announcement', async () => {
     const { rows } = await client.query<{ notify: string; announce: string }>(
       `select belfry.notify($1, 'system', 'hello')::text as notify, belfry.announce('hello')::text as announce`,

@@ -52,7 +52,7 @@ export interface Explanation {
   /** Why it is a dead letter. */
   readonly error: string | null;
   readonly recipients: readonly ExplainedRecipient[];
-  /** False where the config's SQL fails on the row, and of what everybody hears: then it may be for others than `recipients`. */
+  /** False where the config's SQL fails on the row, while it is held, and of what everybody hears: then it may be for others than `recipients`. */
   readonly recipientsKnown: boolean;
   /** What recipients do not say. */
   readonly notes: readonly string[];
@@ -65,6 +65,8 @@ interface EventRow {
   readonly read: boolean;
   readonly error: string | null;
   readonly failed_at: Date | null;
+  /** Null where it is not held (any more). */
+  readonly held_until: Date | null;
 }
 
 interface ShareRow {
@@ -121,8 +123,12 @@ export async function explainEvent(
     for (const userId of possible)
       found.set(userId, { ...nobody(userId), verdict: 'dead', at: row.failed_at?.toISOString() ?? null });
     if (unknown !== null) notes.push('It failed before anybody could tell whom it is for.');
-  } else if (!row.read) {
+  } else if (!row.read || row.held_until !== null) {
     for (const userId of possible) if (!found.has(userId)) found.set(userId, nobody(userId));
+    if (row.held_until !== null)
+      notes.push(
+        `Held until ${row.held_until.toISOString()}: when it was read nothing told whom it is for. What tells that until then delivers it.`,
+      );
   } else {
     const missing = [...possible].filter((userId) => !found.has(userId));
     const discarded = await discardOf(client, id);
@@ -163,7 +169,7 @@ export async function explainEvent(
     read: row.read,
     error: row.error,
     recipients: await withSockets(client, recipients),
-    recipientsKnown: unknown === null && row.source !== 'belfry.announce',
+    recipientsKnown: unknown === null && row.held_until === null && row.source !== 'belfry.announce',
     notes,
   };
 }
@@ -190,6 +196,7 @@ function nobody(userId: string): ExplainedRecipient {
 async function eventRow(client: pg.ClientBase, id: string): Promise<EventRow | null> {
   const { rows } = await client.query<EventRow>(
     `select coalesce(o.source, d.source) as source, coalesce(o.op, d.op) as op, coalesce(o.at, d.event_at) as at, d.error, d.failed_at,
+            (select max(h.until) from belfry.held h where h.event_id = $1 and h.until > clock_timestamp()) as held_until,
             o.id is null or pg_visible_in_snapshot(o.xid, r.seen)
               or r.target is not null and o.id <= r.after_id and pg_visible_in_snapshot(o.xid, r.target) as read
        from belfry.relay r
