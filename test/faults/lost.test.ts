@@ -231,7 +231,11 @@ it('a renamed column that the relay reads: events wait, none is set aside', { ti
       }),
     );
   await stop();
-  expect(await unread()).toBe(2);
+  // On a busy machine the next term has begun by then, which holds what it can't resolve.
+  expect([await unread(), await number('select count(*) from belfry.held')]).toEqual(
+    (await unread()) > 0 ? [2, 0] : [0, 1],
+  );
+  expect(await number('select count(*) from belfry.dead_event')).toBe(0);
   await migrate((yaml) => yaml.replaceAll(/match: id\n(\s+)take: user_id/g, 'match: id\n$1take: author_id'));
   await start();
   await expect.poll(adas, soon).toEqual([`follow: ${cleo}`, `like: ${bo}`]);
