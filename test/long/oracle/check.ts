@@ -239,7 +239,8 @@ async function pageHolds({ belfry, model }: Scene, screen: Screen, inbox: Inbox,
       screen.list.delete(id);
   for (const item of inbox.items) {
     const seq = screen.list.get(item.id)?.seq;
-    if (seq !== undefined && untold(item)) screen.list.set(item.id, { seq, data: item });
+    // Also where it was taken away before what came in that window.
+    if (untold(item)) screen.list.set(item.id, { seq: seq ?? screen.places.get(item.id) ?? -1, data: item });
     else if (ofGone(model, screen, item, found))
       screen.list.set(item.id, { seq: screen.places.get(item.id) ?? -1, data: item });
   }
