@@ -267,7 +267,9 @@ it('does not put back what a newer config was migrated without', async () => {
 it('migrate, which puts triggers back too, marks what was missed for the relay', async () => {
   await database.pool.query('drop trigger belfry_post_like_insert on likes');
   // Of somebody new: a row whose key an event named within the last second counts as known.
-  await database.pool.query(`insert into people values (5, 'Eve'); insert into likes (user_id, post_id) values (5, 10)`);
+  await database.pool.query(
+    `insert into people values (5, 'Eve'); insert into likes (user_id, post_id) values (5, 10)`,
+  );
   await installCapture(await database.client(), config);
   await withRelay(config, async ({ said }) => {
     expect(await said('captured again', 'post_like')).toMatchObject({ recaptured: 1 });
