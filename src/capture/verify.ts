@@ -68,14 +68,12 @@ export async function verifyCapture(client: pg.ClientBase, config: Config): Prom
   });
   const left = formerPartitions(catalog, desired).flatMap(({ source, table, records }) =>
     records.map(({ operation }): TriggerHealth => ({
-      ...{
-        source,
-        table: qualified(table),
-        operation: operation as Operation,
-        partition: true,
-        state: 'drifted',
-        left: true,
-      },
+      source,
+      table: qualified(table),
+      operation: operation as Operation,
+      partition: true,
+      state: 'drifted',
+      left: true,
       detail: 'it is no partition any more, and its rows still count: run belfry migrate',
     })),
   );
