@@ -27,7 +27,7 @@ export interface Deafness {
 
 /** SQLSTATEs of belfry.lost for what no statement failed of: undefined_object, undefined_column. */
 const noTrigger = '42704';
-const noColumn = '42703';
+export const noColumn = '42703';
 
 /** One entry per source and table or partition. */
 export function deafSources(catalog: Catalog, desired: Desired): Deafness[] {

@@ -11,7 +11,7 @@
 
 import type pg from 'pg';
 import type { Broker, Publication } from '../broker/broker.js';
-import type { Config } from '../config.js';
+import type { Config, Source } from '../config.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { RelayMetrics } from '../metrics.js';
@@ -75,8 +75,8 @@ interface Parts {
   readonly statement: (pageSelect: string) => string;
   /** Whether `statement` reads the application's tables by unique keys alone. */
   readonly byKey: boolean;
-  /** Names of the mapped sources. */
-  readonly sources: ReadonlySet<string>;
+  /** The mapped sources by name. */
+  readonly sources: ReadonlyMap<string, Source>;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
   readonly fanOut: FanOut;
@@ -124,17 +124,15 @@ export class Leading {
   ) {
     this.cursor = term.cursor;
     this.turns = new Turns(() => options.doorbell.wake());
-    const { processor, connections, deadKeys, fanOut, statement } = parts;
+    const { processor, connections, deadKeys, fanOut, statement, sources } = parts;
     const pages = new OutboxReader<ResolvedRow>({
       ...{ client: options.reader, statement, limit: pageSize },
       // The writer's session joins by index alone, which suits only such a statement.
       ...(parts.byKey ? { smallClient: options.writer } : {}),
     });
-    this.reading = new Reading(pages, (rows, ahead) =>
-      processor.prepare(connections, eventsOf(rows, parts.sources), ahead),
-    );
+    this.reading = new Reading(pages, (rows, ahead) => processor.prepare(connections, eventsOf(rows, sources), ahead));
     this.work = new PageWork({
-      ...{ options, term: term.term, processor, connections, deadKeys },
+      ...{ options, term: term.term, processor, connections, sources, deadKeys },
       sent: (page) => this.reading.readAhead(page.next, false),
       failed: () => this.reading.forgetAhead(),
       stored: (outcome) => this.stored(outcome),
@@ -160,7 +158,7 @@ export class Leading {
       },
       statement: resolveSql(sources, types),
       byKey: resolvesByKey(sources, types),
-      sources: new Set(sources.map(({ name }) => name)),
+      sources: new Map(sources.map((source) => [source.name, source])),
       deadKeys: await DeadKeys.open(facts, config, sources),
       fanOut: new FanOut({ processor, reader: options.wide, sources: config.sources, types }),
     });

@@ -6,7 +6,9 @@
  * timeout) is tried again, and nothing else is.
  */
 
+import type pg from 'pg';
 import { nowMs } from '../clock.js';
+import type { Source } from '../config.js';
 import { messageOf, sqlState } from '../errors.js';
 import { advanceWithin } from '../outbox/cursor.js';
 import type { Cursor } from '../outbox/cursor.js';
@@ -24,6 +26,8 @@ import { processPage } from './segments.js';
 import type { SegmentWork } from './segments.js';
 import { unmappedIn } from './dead-letters/unmapped.js';
 import type { Unmapped } from './dead-letters/unmapped.js';
+import { incompleteIn, recordIncomplete } from './upkeep/incomplete.js';
+import type { Incomplete } from './upkeep/incomplete.js';
 
 /** How often a part that loses against others (deadlock, lock timeout) is tried before the term is given up. */
 const contentionRetries = 5;
@@ -33,6 +37,8 @@ export interface PageWorkOptions {
   readonly term: string;
   readonly processor: BatchProcessor;
   readonly connections: BatchConnections;
+  /** Those that are mapped, by name. */
+  readonly sources: ReadonlyMap<string, Source>;
   /** Null where later events of a dead letter's key need not wait. */
   readonly deadKeys: DeadKeys | null;
   /** The statement that stores the whole page was sent just now. */
@@ -48,6 +54,8 @@ export interface PageWorkOptions {
 export class PageWork {
   /** Sources of which it was told that their events are set aside. */
   private readonly told = new Set<string>();
+  /** Sources of which it was told that their events lack columns. */
+  private readonly toldIncomplete = new Set<string>();
 
   constructor(private readonly work: PageWorkOptions) {}
 
@@ -91,15 +99,21 @@ export class PageWork {
   }
 
   private segmentWork(outcomes: BatchOutcome[], whole: Preparation, page: Page<ResolvedRow> | null): SegmentWork {
-    const { options, term, processor, connections, deadKeys, stored, sent, failed } = this.work;
+    const { options, term, processor, connections, sources, deadKeys, stored, sent, failed } = this.work;
     const { metrics, log, facts } = options;
     return {
-      process: async (events, cursor) => {
-        const unmapped = await unmappedIn(facts, events);
+      process: async (read, cursor) => {
+        const unmapped = await unmappedIn(facts, read);
+        const { events, incomplete } = await incompleteIn(facts, read, sources);
         const parted = (await deadKeys?.part(events)) ?? null;
         const waits = parted !== null && parted.wait.length > 0 ? parted.wait : null;
         const aside = [...waiting(waits ?? []), ...unmapped.flatMap((one) => one.aside)];
-        let prepared = waits === null && events.length === whole.events.length ? whole : null;
+        const also = async (client: pg.ClientBase): Promise<void> => {
+          if (aside.length > 0) await setAside(client, aside);
+          if (incomplete.length > 0) await recordIncomplete(client, incomplete);
+        };
+        const plain = aside.length === 0 && incomplete.length === 0;
+        let prepared = waits === null && events === read && events.length === whole.events.length ? whole : null;
         const onSent = page !== null && events.length === whole.events.length ? () => sent(page) : undefined;
         const outcome = await withRetries(async () => {
           const preparation = prepared ?? processor.prepare(connections, parted?.go ?? events);
@@ -108,7 +122,7 @@ export class PageWork {
             return await processor.process(
               connections,
               term,
-              aside.length === 0 ? preparation : { ...preparation, also: (client) => setAside(client, aside) },
+              plain ? preparation : { ...preparation, also },
               cursor,
               onSent,
             );
@@ -120,6 +134,7 @@ export class PageWork {
         parted?.stored();
         if (waits !== null) log.warn({ events: waits.length }, 'events wait for dead letters of their keys');
         this.tellOf(unmapped);
+        this.tellOfIncomplete(incomplete);
         outcomes.push(outcome);
         stored(outcome);
         metrics.batches.inc();
@@ -140,6 +155,17 @@ export class PageWork {
       log.error(
         { source },
         'events of a source that the config of this relay does not name are set aside as dead letters: restart it with the config that belfry migrate ran with',
+      );
+    }
+  }
+
+  /** Each source once a term. */
+  private tellOfIncomplete(incomplete: readonly Incomplete[]): void {
+    for (const { source, columns } of incomplete) {
+      if (this.toldIncomplete.size === this.toldIncomplete.add(source).size) continue;
+      this.work.options.log.error(
+        { source, columns },
+        'events lack columns that the config names: nobody is told of them until config and tables fit, then they are captured again',
       );
     }
   }

@@ -237,6 +237,17 @@ describe('explain', () => {
     expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'pending' }]);
   });
 
+  it('nobody is told of what was written while a column of its table was gone', async () => {
+    await client.query('alter table public.comments rename column user_id to author_id');
+    await client.query(`insert into public.comments (post_id, author_id, content) values ($1, $2, 'hi')`, [post, bo]);
+    await client.query('alter table public.comments rename column author_id to user_id');
+    const explanation = await explainEvent(client, batches.config, await lastEvent(), null);
+    expect(explanation).toMatchObject({ recipients: [], recipientsKnown: false });
+    expect(explanation?.notes).toEqual([
+      'Its table had no column user_id when it was written, so nobody is told of it. When config and table fit again its row is captured anew, or belfry replay reads it.',
+    ]);
+  });
+
   it('notify, and an announcement', async () => {
     const { rows } = await client.query<{ notify: string; announce: string }>(
       `select belfry.notify($1, 'system', 'hello')::text as notify, belfry.announce('hello')::text as announce`,

@@ -12,6 +12,7 @@ import { quoteTable } from '../../postgres/sql.js';
 import { loadColumnTypes, personOf } from '../../schema/columns.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import { deliveryOf, deliveryQuestions } from '../plan/questions.js';
+import { incompleteIn } from '../upkeep/incomplete.js';
 import { pushesOf, timesOf } from './explain-times.js';
 import type { EventTimes } from './explain-times.js';
 import { blame } from '../failures.js';
@@ -102,11 +103,15 @@ export async function explainEvent(
     sources,
     groups: (type) => Object.hasOwn(config.aggregation, type),
   });
+  const { incomplete } = await incompleteIn(client, item === null ? [] : [item], sources);
+  const lacks = incomplete[0]?.columns ?? [];
   const found = new Map<string, ExplainedRecipient>();
   const delivers = plan.steps.filter((step): step is DeliverStep => step.kind === 'deliver' && !step.ifHeld);
-  const possible = new Set(delivers.flatMap(({ recipients }) => recipients));
+  const possible = new Set(lacks.length > 0 ? [] : delivers.flatMap(({ recipients }) => recipients));
 
   for (const share of await sharesOf(client, plan.steps, user)) {
+    // What stands is of the event that its row was captured with again.
+    if (lacks.length > 0 && share.event_id !== id) continue;
     const entry = fromShare(share, id, plan.steps);
     // What is to be taken back still stands: it was not read, or could not be processed (told below).
     const standing = entry?.verdict === 'withdrawn' && entry.at === null;
@@ -144,6 +149,10 @@ export async function explainEvent(
       for (const userId of missing) found.set(userId, { ...nobody(userId), verdict: 'dead', at: at.toISOString() });
     }
   }
+  if (lacks.length > 0)
+    notes.push(
+      `Its table had no column ${lacks.join(', ')} when it was written, so nobody is told of it. When config and table fit again its row is captured anew, or belfry replay reads it.`,
+    );
   if (unknown !== null && row.error === null) notes.push(`Whom it is for cannot be asked: ${unknown}.`);
   if (row.source === 'belfry.announce') {
     const announced = await announcementOf(client, id);
@@ -169,7 +178,8 @@ export async function explainEvent(
     read: row.read,
     error: row.error,
     recipients: await withSockets(client, recipients),
-    recipientsKnown: unknown === null && row.held_until === null && row.source !== 'belfry.announce',
+    recipientsKnown:
+      unknown === null && lacks.length === 0 && row.held_until === null && row.source !== 'belfry.announce',
     notes,
   };
 }

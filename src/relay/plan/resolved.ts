@@ -47,8 +47,8 @@ export interface OtherEvent {
 export type PageEvent =
   { readonly kind: 'source'; readonly event: SourceEvent } | { readonly kind: 'other'; readonly event: OtherEvent };
 
-/** Puts rows of the statement together to events, in order of id. */
-export function eventsOf(rows: readonly ResolvedRow[], sources: ReadonlySet<string>): PageEvent[] {
+/** Puts rows of the statement together to events, in order of id. `sources`: names of those that are mapped. */
+export function eventsOf(rows: readonly ResolvedRow[], sources: Pick<ReadonlySet<string>, 'has'>): PageEvent[] {
   const events: PageEvent[] = [];
   let lastId = '';
   let recipients: string[] = [];

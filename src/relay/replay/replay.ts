@@ -25,6 +25,7 @@ import { WriterPlans, writerSession } from '../connections.js';
 import { blame } from '../failures.js';
 import type { OutboxFilter } from '../look/filter.js';
 import { PrivacyLoader } from '../facts/privacy-facts.js';
+import { assertColumns } from '../upkeep/incomplete.js';
 import type { Plan } from '../plan/plan.js';
 import type { PageEvent } from '../plan/resolved.js';
 import { connectForTurns, storeFresh } from './host.js';
@@ -130,6 +131,11 @@ export class Replay implements JobRun {
       const writer = await open(connect(url, { applicationName, session: writerSession }));
       const turns = await open(connectForTurns(url, applicationName));
       const types = await loadColumnTypes(reader, config);
+      const { source } = task.filter;
+      assertColumns(
+        config.sources.filter(({ name }) => source === undefined || name === source),
+        types,
+      );
       const privacy = await PrivacyLoader.create(reader, config, types);
       const { user } = task.filter;
       const filter = user === undefined ? task.filter : { ...task.filter, user: await personOf(reader, user, types) };

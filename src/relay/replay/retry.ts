@@ -25,6 +25,7 @@ import { PrivacyLoader } from '../facts/privacy-facts.js';
 import { resolveSql } from '../plan/resolve.js';
 import { eventsOf } from '../plan/resolved.js';
 import type { PageEvent, ResolvedRow } from '../plan/resolved.js';
+import { assertColumns } from '../upkeep/incomplete.js';
 import { assertMapped } from '../dead-letters/unmapped.js';
 import type { JobFilter } from './jobs.js';
 import { presentRows } from './page.js';
@@ -167,6 +168,10 @@ export class DeadRetry implements JobRun {
     // As it was then, for counters and channels alone: its recipients of then do not matter, and may be what it failed on.
     const then = await this.resolve(`select * from ${page}`, { recipients: false });
     assertMapped(then);
+    assertColumns(
+      sources.filter(({ name }) => then.some(({ event }) => event.source === name)),
+      types,
+    );
     const now = await this.resolve(presentRows(page, config.sources, types), { recipients: true });
     const { preparation } = await this.planner.prepare(now);
     const live = planPage(then, {

@@ -5,12 +5,13 @@
  * any other. Counters are counted anew, notifications whose row is gone are taken back, and clients are told to fetch.
  * Nothing is invented: a loss without a time column is said, in the log and in belfry.repair, which `belfry status` shows.
  *
- * What must hold: events are captured again before counters are counted, so that the count has seen them; a row of
- * belfry.lost goes when everything else of its repair is done, and all of that may be done twice; one that was committed while
- * it was done stays.
+ * What must hold: nothing is repaired before the table has the columns that the config names; events are captured again before counters
+ * are counted, so that the count has seen them; a row of belfry.lost goes when everything else of its repair is done, and all of that may
+ * be done twice; one that was committed while it was done stays.
  */
 
 import type pg from 'pg';
+import { mappedColumns } from '../../config.js';
 import type { Config, Source } from '../../config.js';
 import { messageOf } from '../../errors.js';
 import { seedCounter } from '../../inbox/seed.js';
@@ -59,6 +60,8 @@ export async function repairLost({ config, log, facts, leading }: LostOptions): 
   for (const loss of losses) {
     const { source: name, writes, sqlstates } = loss;
     const source = config.sources.find((candidate) => candidate.name === name);
+    // The rows can't be read yet as the config says, which drift.ts tells of.
+    if (source !== undefined && mappedColumns(source).some((column) => types(source.table, column) === null)) continue;
     try {
       const repair = source === undefined ? nothing : await repairSource(facts, source, loss, types, leading);
       log.error({ source: name, writes: Number(writes), sqlstates, ...repair }, explained(repair));

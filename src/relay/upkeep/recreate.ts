@@ -59,13 +59,20 @@ async function timeOf(facts: pg.ClientBase, { table, time }: Source, types: Colu
 }
 
 /**
- * Known is a row by its own event of creation or by a change that gave it this key: a change alone does not tell that somebody was
- * notified. What was created before Belfry looked (installed_at) is nobody's loss, however near it is.
+ * Known is a row by its own event of creation or by a change that gave it what it is known by: another change does not tell that somebody was
+ * notified. An event that lacks what the row has was written while a column was gone (incomplete.ts), and nobody was told of it. What was
+ * created before Belfry looked (installed_at) is nobody's loss, however near it is.
  */
 function missedSql(source: Source, time: string, types: ColumnTypes): string {
   const name = quoteLiteral(source.name);
-  const key = (value: (column: string) => string): string => `array[${source.key.map(value).join(', ')}]::text[]`;
-  const keyOf = (side: string): string => key((column) => `${side} ->> ${quoteLiteral(column)}`);
+  const textsOf = (columns: readonly string[], side: string): string =>
+    `array[${columns.map((column) => `${side} ->> ${quoteLiteral(column)}`).join(', ')}]::text[]`;
+  const keyOf = (side: string): string => textsOf(source.key, side);
+  const telling = tellingColumns(source);
+  const lacks = telling.map((column) => {
+    const value = (side: string): string => `${side}.new ->> ${quoteLiteral(column)}`;
+    return `${value('k')} is null and ${value('m')} is not null`;
+  });
   // As the relay writes it (resolve.ts).
   const keyText = `json_build_array(${source.key.map((_, i) => `m.key[${String(i + 1)}]`).join(', ')})::text`;
   const since = `(select w.since from since w)`;
@@ -93,19 +100,27 @@ with since as materialized (
 )`
            }) x
 ), known as materialized (
-  select ${keyOf('o.new')} as key, o.at
+  select ${keyOf('o.new')} as key, o.new, o.at
     from belfry.outbox o
    where o.source = ${name} and o.at >= ${since} - interval '${String(skewMs)} milliseconds'
-     and (o.op = 'created' or o.op = 'changed' and ${keyOf('o.new')} is distinct from ${keyOf('o.old')})
+     and (o.op = 'created' or o.op = 'changed' and ${textsOf(telling, 'o.new')} is distinct from ${textsOf(telling, 'o.old')})
 )
 insert into belfry.outbox (source, op, new, at)
 select ${name}, 'created', m.new, least(m.at, clock_timestamp())
   from missed m
- where not exists (select from known k where k.key = m.key and k.at >= m.at - interval '${String(skewMs)} milliseconds')
+ where not exists (select from known k where k.key = m.key and k.at >= m.at - interval '${String(skewMs)} milliseconds' and not (${lacks.join(' or ')}))
    and not exists (select from belfry.notification_event e
                     where e.source = ${name} and e.key = ${keyText} and e.removed_at is null)
  order by m.at
  limit ${String(roundSize)}`;
+}
+
+/** Columns without whose values nobody can be told of a row. */
+function tellingColumns({ key, actor, object, subject, recipient }: Source): string[] {
+  const people = [actor, recipient].flatMap((who) =>
+    who?.kind === 'column' ? [who.column] : who?.kind === 'path' ? [who.hops[0].from] : [],
+  );
+  return [...new Set([...key, ...people, ...[object, subject].flatMap((one) => (one === null ? [] : [one.id]))])];
 }
 
 /** Names of columns that say when a row was created, without case and underscores. */
