@@ -546,3 +546,23 @@ it('without a time column the loss is said, and nothing is invented', { timeout:
     expect.objectContaining({ msg: expect.stringContaining('notifications of these writes are lost') as string }),
   );
 });
+
+it(
+  'without a time column a replay tells of what was written while a column was gone',
+  { timeout: 60_000 },
+  async () => {
+    await database.pool.query('alter table comments drop column created_at');
+    await migrate();
+    await start();
+    await database.pool.query('alter table comments rename column user_id to author_id');
+    await database.pool.query(`insert into comments (post_id, author_id, content) values ($1, $2, 'hi')`, [post, bo]);
+    await expect.poll(losses, soon).toBe(1);
+    await database.pool.query('alter table comments rename column author_id to user_id');
+    await restart();
+    expect(await repairs()).toEqual([{ source: 'post_comment', sqlstates: ['42703'], recaptured: null, retracted: 0 }]);
+    expect(await adas()).toEqual([]);
+    await database.pool.query("select belfry.replay('deliver', 'post_comment')");
+    await expect.poll(adas, soon).toEqual([`comment: ${bo}`]);
+    expect(await count('post_comment')).toBe('1');
+  },
+);
