@@ -4,7 +4,7 @@
  * usage or config.
  */
 
-import { createProgram } from './program.js';
+import { commandFirst, createProgram } from './program.js';
 import { exitCodeOf, tell } from './report.js';
 
 // Whoever reads us may stop reading, as in `belfry outbox list | head`. What is being done is done all the same: `belfry migrate | head`
@@ -14,8 +14,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
-  const program = await createProgram(process.argv.slice(2));
-  await program.parseAsync(process.argv);
+  const args = commandFirst(process.argv.slice(2));
+  const program = await createProgram(args);
+  await program.parseAsync(args, { from: 'user' });
 } catch (error) {
   tell(error);
   process.exitCode = exitCodeOf(error);

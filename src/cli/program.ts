@@ -31,6 +31,17 @@ const commands = new Map<string, () => Promise<Register>>([
   ['uninstall', async () => (await import('./uninstall.js')).registerUninstall],
 ]);
 
+/** `belfry --config FILE status` as `belfry status --config FILE`: where options stand before the command in other programs. */
+export function commandFirst(args: readonly string[]): readonly string[] {
+  const [first = ''] = args;
+  const length = /^(?:-c|--config)$/.test(first) ? 2 : /^(?:-c.|--config=)/.test(first) ? 1 : 0;
+  const rest = args.slice(length);
+  // Without a command they stay where they are, to be told of.
+  if (length === 0 || rest[0] === undefined || !commands.has(rest[0])) return args;
+  const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
+  return [...rest.slice(0, end), ...args.slice(0, length), ...rest.slice(end)];
+}
+
 /**
  * The program for these arguments: with the command that they begin with, else with all, as --help and a wrong name need them. Its
  * `parse` throws CommanderError instead of ending the process.

@@ -67,6 +67,13 @@ describe('help', () => {
   });
 });
 
+it.each([[['-c', good]], [[`--config=${good}`]]])('the config may stand before the command: %j', async (config) => {
+  const token = await run([...config, 'token', '--sub', '7']);
+  expect(token).toMatchObject({ code: 0, out: expect.stringMatching(/^[\w-]+[.][\w-]+[.][\w-]+\n$/) as string });
+  expect((await run([...config, 'dead-letter', 'show', 'x'])).err).toMatch(/x/);
+  expect(await run([...config])).toMatchObject({ code: 2 });
+});
+
 describe('wrong usage ends with 2 and a line that says so', () => {
   it.each([
     [[], /Usage/],
