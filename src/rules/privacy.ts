@@ -53,6 +53,11 @@ export function ownerKey(user: string, actor: string, kind: string, id: string):
   return `${user}\0${actor}\0${kind}\0${id}`;
 }
 
+/** Whether an account was deleted or suspended; it must have been asked for. */
+export function isActorGone(actorId: string, { people }: PrivacyFacts): boolean {
+  return people !== null && people.get(actorId)?.active !== true;
+}
+
 /** The rule that keeps this event from this recipient, or null when it may be delivered. */
 export function suppressedBy(source: string, delivery: Delivery, facts: PrivacyFacts): SuppressRule | null {
   const { recipientId, actorId, type, objectKind, objectId } = delivery;
@@ -60,7 +65,7 @@ export function suppressedBy(source: string, delivery: Delivery, facts: PrivacyF
   if (facts.people !== null) {
     const recipient = facts.people.get(recipientId);
     if (recipient === undefined || !recipient.active) return 'recipient_gone';
-    if (actorId !== null && facts.people.get(actorId)?.active !== true) return 'actor_gone';
+    if (actorId !== null && isActorGone(actorId, facts)) return 'actor_gone';
     if (!recipient.enabled) return 'notifications_off';
   }
   const setting = facts.preferences.get(directedKey(recipientId, type));

@@ -277,6 +277,24 @@ describe('accounts', () => {
     expect(await shownTo(ada)).toEqual(['Bo commented on your post', 'Cleo and Bo liked your post']);
   });
 
+  it('what a suspended one writes is counted in its channel, and told to nobody there', async () => {
+    const { bo, cleo, post } = world;
+    await suspend(bo);
+    await addComment(pool(), post, bo);
+    await world.sql('insert into messages (conversation_id, sender_id, body) values (7, $1, $2)', [bo, 'hi']);
+    const id = await addComment(pool(), post, cleo);
+    await world.batches.run();
+    const told = world.batches.heard().flatMap((one) => (one.to === 'channel' ? [one] : []));
+    expect(told.map(({ channel, data, actorId }) => [channel, data, actorId])).toEqual([
+      [`post:${post}`, { post_id: post, comments_count: 2 }, null],
+      [
+        `post:${post}`,
+        { post_id: post, comments_count: 2, user_id: cleo, comment: expect.objectContaining({ id }) as object },
+        cleo,
+      ],
+    ]);
+  });
+
   it('nor is it shown when a window ends', async () => {
     const { ada, bo, cleo, dan, post } = world;
     await like(pool(), bo, post);

@@ -10,7 +10,7 @@ import type { Batch, CursorStep, LoggedEvent, Verdict } from '../../inbox/store.
 import { parseJson } from '../../postgres/json.js';
 import { Aggregation } from '../../rules/aggregate.js';
 import { HOLD_MS } from '../../rules/event.js';
-import { directedKey, suppressedBy, threadKey } from '../../rules/privacy.js';
+import { directedKey, isActorGone, suppressedBy, threadKey } from '../../rules/privacy.js';
 import type { PrivacyFacts } from '../../rules/privacy.js';
 import { counterKey } from '../facts/group-facts.js';
 import type { LoadedGroups } from '../facts/group-facts.js';
@@ -93,7 +93,7 @@ export function decide(
       .filter(({ delta }) => delta !== 0)
       .sort((a, b) => compareText(a.objectId, b.objectId))
       .map(({ source, objectId, delta }) => ({ source: source.name, objectId, delta })),
-    logged: [...plan.broadcasts, ...plan.notes.flatMap((note) => loggedOf(note, plan, groups))],
+    logged: [...plan.broadcasts, ...plan.notes.flatMap((note) => loggedOf(note, plan, groups, privacy))],
     held,
     verdicts,
     announcements: plan.announcements.map(({ id, at, row }) => ({
@@ -108,8 +108,17 @@ export function decide(
   return { batch, deliveries };
 }
 
-/** `comment_update` with its comment: the count of the object, who did it, and the included columns. */
-function loggedOf({ source, side, event }: ChannelNote, plan: Plan, groups: LoadedGroups): LoggedEvent[] {
+/**
+ * `comment_update` with its comment: the count of the object, who did it, and the included columns. Of an account that is gone everybody
+ * gets what those get whom a block keeps from it.
+ */
+function loggedOf(
+  { source, side, event }: ChannelNote,
+  plan: Plan,
+  groups: LoadedGroups,
+  privacy: PrivacyFacts,
+): LoggedEvent[] {
+  const isGone = side.actorId !== null && isActorGone(side.actorId, privacy);
   const object =
     source.object === null || side.objectId === null ? {} : { [`${source.object.kind}_id`]: side.objectId };
   const count =
@@ -123,13 +132,14 @@ function loggedOf({ source, side, event }: ChannelNote, plan: Plan, groups: Load
   const included = parseJson(side.include ?? '{}') as Record<string, unknown>;
   const actor = side.actorId === null ? {} : { user_id: side.actorId };
   const counter = source.counter === null || side.objectId === null ? null : counterName(source.name, side.objectId);
+  const dataWithoutActor = source.counter === null ? null : { ...object, ...count };
+  const data = isGone
+    ? dataWithoutActor
+    : { ...object, ...count, ...actor, [source.subject?.kind ?? source.type]: included };
+  if (data === null) return [];
   return side.channels.map((channel) => ({
-    channel,
-    event,
-    counter,
-    actorId: side.actorId,
-    data: { ...object, ...count, ...actor, [source.subject?.kind ?? source.type]: included },
-    dataWithoutActor: source.counter === null ? null : { ...object, ...count },
+    ...{ channel, event, counter, data, dataWithoutActor },
+    actorId: isGone ? null : side.actorId,
   }));
 }
 

@@ -25,7 +25,7 @@ export function mutedThreads(plan: Plan, threadKinds: readonly string[]): Thread
   return plan.threadsMuted.flatMap(([userId, id]) => threadKinds.map((kind) => ({ userId, kind, id })));
 }
 
-/** A question for every event and recipient, and one for each new mute: whether it is in force. */
+/** A question for every event and recipient, one for each new mute: whether it is in force, and one for whoever did what a channel is told. */
 export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Question[] {
   const about = (recipientId: string, more: Partial<Question['delivery']>): Question => ({
     source: '',
@@ -33,6 +33,7 @@ export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Ques
   });
   return [
     ...deliveryQuestions(deliversOf(plan)),
+    ...plan.notes.flatMap(({ side: { actorId } }) => (actorId === null ? [] : [about(actorId, {})])),
     ...plan.muted.map(([userId, actorId]) => about(userId, { actorId })),
     ...threads.map(({ userId, kind, id }) => about(userId, { objectKind: kind, objectId: id })),
   ];

@@ -315,8 +315,10 @@ function heardNothingWrong({ model, committed }: Scene, screen: Screen): void {
     if (effect.does !== 'add' || effect.row.comment === null || times.get(effect.row.key) !== 1) continue;
     const { comment, actor, post } = effect.row;
     const gone = committed.some((other) => other.does === 'removePost' && other.post === post);
-    if (!gone && screen.complete && model.near(user, actor))
+    if (!gone && screen.complete && model.near(user, actor) && model.away(actor, false))
       expect(shown(comment), `comment ${comment} is told`).toBe(1);
+    else if (model.away(actor, true))
+      expect(shown(comment), `comment ${comment} of a suspended account is told`).toBe(0);
     else expect(shown(comment), `comment ${comment} is told`).toBeLessThanOrEqual(1);
   }
 }

@@ -132,6 +132,11 @@ export class Model {
     return !this.blocked(a, b) && !this.moved.has(pair(a, b));
   }
 
+  /** Whether an account has been suspended, or has not been, ever since everything was read. */
+  away(user: string, isGone: boolean): boolean {
+    return this.gone.has(user) === isGone && !this.stirred.has(user);
+  }
+
   /** Who must stand in the list of the archived, or with `'may'` who may. */
   archived(group: Group, may: boolean): Set<string> {
     const there = [...group.shares].filter(
