@@ -64,10 +64,11 @@ export function registerReplay(program: Command): void {
         await withClient(url, assertMigrated);
         const progress = new Progress();
         const { countReplay } = await import('../relay/replay/work.js');
-        const counts = await countReplay(url, config, { mode, filter }, (processed, total) =>
+        const { counts, error } = await countReplay(url, config, { mode, filter }, (processed, total) =>
           progress.tell({ counts: { ...nothing, processed }, total, secondsLeft: null }),
         );
         progress.end();
+        tellFailed(counts, error);
         return tell(options, counts, 'would be delivered');
       }
       await withClient(url, async (client) => {
@@ -79,18 +80,19 @@ export function registerReplay(program: Command): void {
             ? await requestJob(client, { mode, filter, rate: rate ?? null, mapping: fingerprint(config) })
             : await resume(client, options.resume, fingerprint(config));
         const { counts, error } = await followJob(client, config, id, `replay ${id}`);
-        if (counts.failed > 0) {
-          process.exitCode = 1;
-          note(
-            `belfry: ${counted(counts.failed, 'event')} could not be processed, the last one because: ${error ?? 'unknown'}`,
-          );
-        }
+        tellFailed(counts, error);
         tell(options, counts, 'delivered');
       });
     });
 }
 
 const nothing: Job['counts'] = { processed: 0, delivered: 0, suppressed: 0, already: 0, withdrawn: 0, failed: 0 };
+
+function tellFailed({ failed }: Job['counts'], error: string | null): void {
+  if (failed === 0) return;
+  process.exitCode = 1;
+  note(`belfry: ${counted(failed, 'event')} could not be processed, the last one because: ${error ?? 'unknown'}`);
+}
 
 function tell({ json }: ReplayOptions, counts: Job['counts'], done: string): void {
   const { processed, delivered, suppressed, already, withdrawn, failed } = counts;

@@ -67,12 +67,12 @@ afterAll(async () => {
 
 const log = createLogger({ level: 'silent', name: 'test' });
 
-function dryRun(
+async function dryRun(
   filter: JobFilter,
   mode: ReplayMode = 'deliver',
   config: Config = right.config,
 ): Promise<Job['counts']> {
-  return countReplay(database.url, config, { mode, filter }, () => undefined);
+  return (await countReplay(database.url, config, { mode, filter }, () => undefined)).counts;
 }
 
 /** As `belfry replay` without a relay. */

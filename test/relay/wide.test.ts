@@ -321,13 +321,10 @@ describe('replayed', () => {
   const now = async (): Promise<Date> =>
     (await database.pool.query<{ now: Date }>('select clock_timestamp() as now')).rows[0]?.now ?? new Date();
   const counts = { processed: 1, delivered: 0, suppressed: 0, already: 0, withdrawn: 0, failed: 0 };
-  const dryRun = (since: Date, mode: ReplayMode = 'deliver', user?: string) =>
-    countReplay(
-      database.url,
-      batches.config,
-      { mode, filter: { since, ...(user === undefined ? {} : { user }) } },
-      () => undefined,
-    );
+  const dryRun = async (since: Date, mode: ReplayMode = 'deliver', user?: string): Promise<unknown> => {
+    const filter = { since, ...(user === undefined ? {} : { user }) };
+    return (await countReplay(database.url, batches.config, { mode, filter }, () => undefined)).counts;
+  };
 
   /** As if it had never been told. */
   const forget = async (message: string): Promise<void> => {

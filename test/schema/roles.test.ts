@@ -78,9 +78,7 @@ describe('belfry_relay', () => {
         .toBeGreaterThanOrEqual(7);
       expect(
         await countReplay(ours.database.url, ours, { mode: 'deliver', filter: {} }, () => undefined),
-      ).toMatchObject({
-        already: 1,
-      });
+      ).toMatchObject({ counts: { already: 1 } });
       const told = await fetch(`http://127.0.0.1:${String(app.port)}/api/ws/test-notification`, {
         method: 'POST',
         headers: { authorization: `Bearer ${jwt.sign({ sub: ada }, testSecret, { expiresIn: '1h' })}` },

@@ -277,13 +277,13 @@ class GuardedHost implements ReplayHost {
   }
 }
 
-/** Counts what a replay would do now. Changes nothing. */
+/** Counts what a replay would do now. Changes nothing. `error`: of the last event that could not be judged. */
 export async function countReplay(
   url: string,
   config: Config,
   { mode, filter }: { readonly mode: ReplayMode; readonly filter: JobFilter },
   onProgress: (processed: number, total: number) => void,
-): Promise<Readonly<ReplayCounts>> {
+): Promise<{ readonly counts: Readonly<ReplayCounts>; readonly error: string | null }> {
   const client = await connect(url, { applicationName: 'belfry replay' });
   const bound = await boundOf(client).finally(() => client.end());
   const replay = await Replay.open(url, config, { mode, filter, bound, dryRun: true });
@@ -294,7 +294,7 @@ export async function countReplay(
       afterId = await replay.step(null, afterId, pageEvents.quiet);
       onProgress(replay.counts.processed, total);
     }
-    return replay.counts;
+    return { counts: replay.counts, error: replay.lastError };
   } finally {
     await replay.close();
   }
