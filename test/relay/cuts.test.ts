@@ -1,8 +1,8 @@
 /** However transactions end and the stream is cut: each event once. */
 
 import { describe, expect, it } from 'vitest';
-import { addComment, like } from '../support/social.js';
-import { batches, bo, cleo, database, heardByAda, inbox, others, post, useAda } from './ada.js';
+import { addComment, block, like, unlike } from '../support/social.js';
+import { ada, batches, bo, cleo, database, heardByAda, inbox, others, post, useAda } from './ada.js';
 
 useAda();
 
@@ -40,6 +40,36 @@ describe('however the stream is cut', () => {
     expect(await commenters()).toEqual([]);
     expect(await inbox()).toMatchObject({ unseen: 4 });
     expect(await batches.channels.recover(`post:${post}`, null, null)).toMatchObject({ state: { comments_count: 4 } });
+  });
+
+  it.each([
+    ['all in one page', () => Promise.resolve()],
+    ['a page each', () => batches.run()],
+  ])('a row that is replaced tells who was not told of it before, and nobody twice: %s', async (_, cut) => {
+    const enable = (enabled: boolean) =>
+      database.pool.query('update users set notifications_enabled = $2 where id = $1', [ada, enabled]);
+    await enable(false);
+    await like(database.pool, bo, post);
+    expect(await heardByAda()).toEqual([]);
+    await enable(true);
+    const replace = async (user: string): Promise<void> => {
+      await unlike(database.pool, user, post);
+      await cut();
+      await like(database.pool, user, post);
+    };
+    await replace(bo);
+    expect(await heardByAda()).toMatchObject([{ event: 'notification', data: { user_id: bo } }]);
+    await replace(bo);
+    await batches.run();
+    expect(await inbox()).toMatchObject({ unseen: 1, items: [{ data: { actor_count: 1, event_count: 1 } }] });
+    // A block takes it away, and is lifted.
+    await block(database.pool, ada, bo);
+    await batches.run();
+    await database.pool.query('delete from blocks where blocker_id = $1', [ada]);
+    await cut();
+    await replace(bo);
+    await batches.run();
+    expect(await inbox()).toMatchObject({ unseen: 1, items: [{ data: { actor_count: 1, event_count: 1 } }] });
   });
 
   it('the same outbox row twice does nothing the second time', async () => {

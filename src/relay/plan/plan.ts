@@ -10,7 +10,6 @@ import type { Side, SourceEvent } from '../../rules/event.js';
 import { foldPage, samePlace, sameSide } from '../../rules/fold.js';
 import type { NetChange } from '../../rules/fold.js';
 import { groupKeyOf } from '../../rules/group.js';
-import { directedKey } from '../../rules/privacy.js';
 import { counterKey } from '../facts/group-facts.js';
 import type { OtherEvent, PageEvent } from './resolved.js';
 
@@ -158,7 +157,6 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     else if (event.op === 'broadcast') broadcasts.push(broadcastOf(event));
   }
 
-  const apart = new Set(blocked.map(([userId, actorId]) => directedKey(userId, actorId)));
   for (const change of foldPage(rows)) {
     if (change.source === blocksSource) continue;
     if (change.source === mutesSource || change.source === threadMutesSource) {
@@ -169,7 +167,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     }
     const source = rules.sources.get(change.source);
     if (source === undefined) continue;
-    steps.push(...stepsOf(change, source, rules), ...againSteps(change, source, rules, apart));
+    steps.push(...stepsOf(change, source, rules));
     const note = noteOf(change, source);
     if (note !== null) notes.push(note);
   }
@@ -213,7 +211,13 @@ function stepsOf(change: NetChange, source: Source, rules: PlanRules): Step[] {
       }),
     ];
   const { before, after, cameBack } = change;
-  if (cameBack && change.event.op === 'created' && sameSide(before, after)) return [];
+  if (cameBack && samePlace(before, after)) {
+    // Who has what it brought before keeps that; who does not, since a rule kept it from them then or took it away, is told as by a new row.
+    if (after.wide !== true)
+      return [deliverStep(change.event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false })];
+    // They would have to be looked for among all who have it.
+    if (change.event.op === 'created' && sameSide(before, after)) return [];
+  }
   if (samePlace(before, after) || before.route === null) {
     return [deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: false, ifHeld: true })];
   }
@@ -228,20 +232,6 @@ function stepsOf(change: NetChange, source: Source, rules: PlanRules): Step[] {
     { kind: 'retract', source: source.name, key: before.key, keep: [] },
     deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: true, ifHeld: false }),
   ];
-}
-
-/**
- * A row that came back as it was has not changed, but a block of the page takes away what it brought (`blocked`); for whom the block came
- * first, it is told again. `apart`: the directed pairs of those blocks.
- */
-function againSteps(change: NetChange, source: Source, rules: PlanRules, apart: ReadonlySet<string>): Step[] {
-  if (apart.size === 0 || change.kind !== 'changed' || !change.cameBack) return [];
-  const { before, after, event } = change;
-  if (!samePlace(before, after)) return [];
-  const step = deliverStep(event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false });
-  return after.recipients
-    .filter((userId) => apart.has(directedKey(userId, after.actorId ?? '')))
-    .map((userId) => ({ ...step, recipients: [userId], alone: true }));
 }
 
 function deliverStep(
