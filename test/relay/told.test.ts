@@ -7,9 +7,36 @@ import { recover } from '../support/recover.js';
 import { addComment, addPost, like, socialConfig, testSecret } from '../support/social.js';
 import { ada, batches, bo, cleo, database, heardByAda, inbox, post, useAda } from './ada.js';
 import { startBatches } from './batches.js';
+import { framesOf } from './world.js';
 import type { Frame } from './world.js';
 
 useAda();
+
+it('what rows and the SQL API say in one page is told in the order in which it was written', async () => {
+  const say = (event: string) =>
+    database.pool.query('select belfry.broadcast($1, $2, $3)', [`post:${post}`, event, {}]);
+  const tell = (message: string) => database.pool.query('select belfry.notify($1, $2, $3)', [ada, 'system', message]);
+  await say('first');
+  await tell('one');
+  await addComment(database.pool, post, bo, 'two');
+  await say('third');
+  await tell('three');
+  await addComment(database.pool, post, cleo, 'four');
+  await batches.run();
+  const heard = batches.heard();
+  expect(heard.flatMap((one) => (one.to === 'channel' ? [[one.offset, one.event]] : []))).toEqual([
+    [1, 'first'],
+    [2, 'comment_update'],
+    [3, 'third'],
+    [4, 'comment_update'],
+  ]);
+  expect(framesOf(heard, ada).map(({ seq, data }) => [seq, data.message])).toEqual([
+    [1, 'one'],
+    [2, 'Bo commented on your post'],
+    [3, 'three'],
+    [4, 'Cleo commented on your post'],
+  ]);
+});
 
 describe('counters', () => {
   it('are told in the channel, absolute, with the latest actor', async () => {

@@ -14,6 +14,7 @@ import { directedKey, isActorGone, suppressedBy, threadKey } from '../../rules/p
 import type { PrivacyFacts } from '../../rules/privacy.js';
 import { counterKey } from '../facts/group-facts.js';
 import type { LoadedGroups } from '../facts/group-facts.js';
+import { inOrder } from './plan.js';
 import type { ChannelNote, Plan } from './plan.js';
 import { deliveryOf } from './questions.js';
 import type { Thread } from './questions.js';
@@ -93,7 +94,10 @@ export function decide(
       .filter(({ delta }) => delta !== 0)
       .sort((a, b) => compareText(a.objectId, b.objectId))
       .map(({ source, objectId, delta }) => ({ source: source.name, objectId, delta })),
-    logged: [...plan.broadcasts, ...plan.notes.flatMap((note) => loggedOf(note, plan, groups, privacy))],
+    logged: inOrder([
+      ...plan.broadcasts.map(({ eventId, logged }) => ({ eventId, items: [logged] })),
+      ...plan.notes.map((note) => ({ eventId: note.eventId, items: loggedOf(note, plan, groups, privacy) })),
+    ]),
     held,
     verdicts,
     announcements: plan.announcements.map(({ id, at, row }) => ({

@@ -75,9 +75,16 @@ export interface CounterMove {
 
 /** A channel event whose data still lacks the count. */
 export interface ChannelNote {
+  readonly eventId: string;
   readonly source: Source;
   readonly side: Side;
   readonly event: string;
+}
+
+/** A broadcast of the SQL API. */
+export interface Broadcast {
+  readonly eventId: string;
+  readonly logged: LoggedEvent;
 }
 
 export interface Plan {
@@ -87,7 +94,7 @@ export interface Plan {
   readonly counters: ReadonlyMap<string, CounterMove>;
   readonly notes: readonly ChannelNote[];
   /** Broadcasts of the SQL API. */
-  readonly broadcasts: readonly LoggedEvent[];
+  readonly broadcasts: readonly Broadcast[];
   readonly announcements: readonly OtherEvent[];
   readonly revoked: readonly Revoked[];
   readonly revokedSessions: readonly string[];
@@ -116,10 +123,10 @@ export interface PlanRules {
 
 /** Builds the plan of a page, given in order of id. */
 export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
-  const steps: Step[] = [];
+  const placed: Placed<Step>[] = [];
   const counters = new Map<string, CounterMove>();
   const notes: ChannelNote[] = [];
-  const broadcasts: LoggedEvent[] = [];
+  const broadcasts: Broadcast[] = [];
   const announcements: OtherEvent[] = [];
   const revoked: Revoked[] = [];
   const revokedSessions: string[] = [];
@@ -131,7 +138,6 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
   const sources = new Set<string>();
 
   const rows: SourceEvent[] = [];
-  const direct: Step[] = [];
   for (const item of events) {
     if (item.kind === 'source') {
       rows.push(item.event);
@@ -150,11 +156,11 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
       continue;
     }
     const { event } = item;
-    if (event.op === 'notify') direct.push(notifyStep(event));
+    if (event.op === 'notify') placed.push({ eventId: event.id, items: [notifyStep(event)] });
     else if (event.op === 'announce') announcements.push(event);
     else if (event.op === 'revoke' && 'session' in event.row) revokedSessions.push(textOf(event.row['session']));
     else if (event.op === 'revoke') revoked.push({ eventId: event.id, userId: textOf(event.row['user_id']) });
-    else if (event.op === 'broadcast') broadcasts.push(broadcastOf(event));
+    else if (event.op === 'broadcast') broadcasts.push({ eventId: event.id, logged: broadcastOf(event) });
   }
 
   for (const change of foldPage(rows)) {
@@ -167,13 +173,13 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     }
     const source = rules.sources.get(change.source);
     if (source === undefined) continue;
-    steps.push(...stepsOf(change, source, rules));
+    placed.push({ eventId: change.event.id, items: stepsOf(change, source, rules) });
     const note = noteOf(change, source);
     if (note !== null) notes.push(note);
   }
   return {
     lastEventId: events.at(-1)?.event.id ?? '0',
-    steps: [...steps, ...direct],
+    steps: inOrder(placed),
     counters,
     notes,
     broadcasts,
@@ -187,6 +193,16 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     mayCountOtherwise,
     sources,
   };
+}
+
+interface Placed<Item> {
+  readonly eventId: string;
+  readonly items: readonly Item[];
+}
+
+/** What several kinds of events brought, in the order of the events. */
+export function inOrder<Item>(placed: readonly Placed<Item>[]): Item[] {
+  return [...placed].sort((a, b) => Number(a.eventId) - Number(b.eventId)).flatMap(({ items }) => items);
 }
 
 /** Who does not hear of whom because of a row that stands between two. */
@@ -350,5 +366,5 @@ function noteOf(change: NetChange, source: Source): ChannelNote | null {
   if (source.include.length === 0 || change.kind === 'removed') return null;
   if (change.kind === 'changed' && sameSide(change.before, change.after)) return null;
   if (change.after.channels.length === 0) return null;
-  return { source, side: change.after, event: source.counter?.event ?? source.type };
+  return { eventId: change.event.id, source, side: change.after, event: source.counter?.event ?? source.type };
 }
