@@ -83,6 +83,41 @@ describe('grouping', () => {
     expect(await inbox()).toMatchObject({ unseen: 1, unread: 1 });
   });
 
+  it.each([
+    ['seen', false],
+    ['read', true],
+    ['archived', true],
+  ] as const)('%s while another like waits for its window: that one comes up with it, unseen', async (state, alert) => {
+    await like(database.pool, bo, post);
+    const [first] = await heardByAda();
+    await like(database.pool, cleo, post);
+    expect(await heardByAda()).toEqual([]);
+    await batches.inbox.mark(ada, state, { through: first?.seq ?? 0 }, null);
+    expect(await inbox()).toMatchObject({ unseen: 0 });
+    await age('5 s');
+    await batches.flush();
+    expect(framesOf(batches.heard(), ada)).toMatchObject([
+      { event: 'notification', data: { id: first?.data.id, user_id: cleo, data: { state: 'unseen', alert } } },
+    ]);
+    expect(await inbox()).toMatchObject({ unseen: 1, items: [{ data: { state: 'unseen', actor_count: 2 } }] });
+  });
+
+  it('archived while an undo waits for its window: nothing comes up', async () => {
+    const [second = ''] = others;
+    await like(database.pool, bo, post);
+    const [first] = await heardByAda();
+    await age('5 s');
+    await like(database.pool, second, post);
+    expect(await heardByAda()).toHaveLength(1);
+    await unlike(database.pool, second, post);
+    expect(await heardByAda()).toEqual([]);
+    await batches.inbox.mark(ada, 'archived', { ids: [first?.data.id ?? ''] }, null);
+    await age('5 s');
+    await batches.flush();
+    expect(framesOf(batches.heard(), ada)).toEqual([]);
+    expect(await inbox()).toMatchObject({ unseen: 0, items: [] });
+  });
+
   it('archived, then another like: a new notification', async () => {
     await like(database.pool, bo, post);
     const [first] = await heardByAda();

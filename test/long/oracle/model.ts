@@ -352,8 +352,9 @@ export class Model {
     for (const share of group.shares) {
       const { exists, presence, fresh } = share;
       if (!exists || presence === 'out') continue;
-      // What stood there all the time is archived; of what came or went meanwhile it hangs on whether the relay had read it by then.
-      const sure = presence === 'in' && !fresh;
+      // What stood there all the time is archived, unless something that waited for the end of its window brings all of it up again; of what came
+      // or went meanwhile it hangs on whether the relay had read it by then.
+      const sure = presence === 'in' && !fresh && certain;
       Object.assign(share, { presence: sure ? 'out' : 'may', archived: sure ? true : 'may' });
       if (sure) share.stood = true;
       else if (share.stood === false) share.stood = 'may';
