@@ -21,11 +21,21 @@ let ada: string, bo: string, cleo: string, post: string;
 
 beforeAll(async () => {
   database = await createTestDatabase({
-    prepare: `${socialSql}; create table public.thread_mutes (user_id bigint, post_id bigint, primary key (user_id, post_id));`,
+    prepare: `${socialSql}; create table public.thread_mutes (user_id bigint, post_id bigint, primary key (user_id, post_id));
+      create table public.tagged (id bigint generated always as identity primary key, by_id bigint not null, people bigint[] not null);`,
   });
   client = await database.client();
   const threadMutes = { table: 'thread_mutes', user: 'user_id', kind: 'post', id: 'post_id' };
-  const text = socialConfig(database.url, { threadMutes });
+  const tagged = {
+    name: 'tagged',
+    type: 'tag',
+    table: 'tagged',
+    key: ['id'],
+    actor: 'by_id',
+    recipient: { list: 'people' },
+  };
+  const social = parse(socialConfig(database.url, { threadMutes })) as { sources: unknown[] };
+  const text = stringify({ ...social, sources: [...social.sources, tagged] });
   batches = await startBatches(database, text);
   await installCapture(client, batches.config);
   const mistaken = parse(text) as { sources: { name: string; recipient: unknown }[] };
@@ -235,6 +245,38 @@ describe('explain', () => {
     });
     await client.query('update posts set user_id = $1 where user_id is null', [ada]);
     expect(await explain(id)).toMatchObject([{ user_id: ada, verdict: 'pending' }]);
+  });
+
+  it('for one person alone, nothing is said of others', async () => {
+    await like(database.pool, bo, post);
+    const id = await lastEvent();
+    await batches.run();
+    expect(await explainEvent(client, batches.config, id, cleo)).toMatchObject({ recipients: [], notes: [] });
+  });
+
+  it('a row that was replaced: who had it already keeps what they have', async () => {
+    await like(database.pool, bo, post);
+    await batches.run();
+    await unlike(database.pool, bo, post);
+    await like(database.pool, bo, post);
+    await batches.run();
+    expect(await explainEvent(client, batches.config, await lastEvent(), null)).toMatchObject({
+      recipients: [{ user_id: ada, verdict: 'suppressed', rule: 'duplicate' }],
+      notes: [],
+    });
+  });
+
+  it('who became a recipient by a later event has nothing to do with an earlier one', async () => {
+    await client.query('insert into tagged (by_id, people) values ($1, $2)', [bo, [ada]]);
+    const first = await lastEvent();
+    await batches.run();
+    await client.query('update tagged set people = $2 where by_id = $1', [bo, [ada, cleo]]);
+    await batches.run();
+    expect((await explain(first)).map(({ user_id, verdict }) => [user_id, verdict])).toEqual([[ada, 'delivered']]);
+    expect((await explain(await lastEvent())).map(({ user_id, verdict }) => [user_id, verdict])).toContainEqual([
+      cleo,
+      'delivered',
+    ]);
   });
 
   it('nobody is told of what was written while a column of its table was gone', async () => {

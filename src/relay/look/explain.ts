@@ -76,11 +76,15 @@ export async function explainEvent(
   const lacks = incomplete[0]?.columns ?? [];
   const found = new Map<string, ExplainedRecipient>();
   const delivers = plan.steps.filter((step): step is DeliverStep => step.kind === 'deliver' && !step.ifHeld);
-  const possible = new Set(lacks.length > 0 ? [] : delivers.flatMap(({ recipients }) => recipients));
+  const all = new Set(lacks.length > 0 ? [] : delivers.flatMap(({ recipients }) => recipients));
+  const possible = new Set(user === null ? all : [user].filter((one) => all.has(one)));
 
   for (const share of await sharesOf(client, plan.steps, user)) {
     // What stands is of the event that its row was captured with again.
     if (lacks.length > 0 && share.event_id !== id) continue;
+    const later = BigInt(id) < BigInt(share.event_id);
+    // Who is a recipient by a later event alone.
+    if (later && delivers.length > 0 && !possible.has(share.user_id)) continue;
     const entry = fromShare(share, id, plan.steps);
     // What is to be taken back still stands: it was not read, or could not be processed (told below).
     const standing = entry?.verdict === 'withdrawn' && entry.at === null;
