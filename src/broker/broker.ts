@@ -56,6 +56,14 @@ export interface CounterPublication {
   readonly counter?: string;
 }
 
+/**
+ * A count as clients see it. Below 0 it is while a row whose creation is a dead letter has been deleted already: that one adds what is missing
+ * once it is tried again or discarded.
+ */
+export function shownCount(count: number | undefined): number {
+  return Math.max(0, count ?? 0);
+}
+
 /** What publications call the counter of a source for an object. */
 export function counterName(source: string, objectId: string): string {
   return `${source} ${objectId}`;

@@ -153,15 +153,21 @@ function tellRetried(dead: ReadonlyMap<string, string>, ids: readonly string[], 
   throw new BelfryError('unavailable', `${dead.size} of ${ids.length} failed again; ${first[0]}: ${first[1]}`);
 }
 
-/** Who threw what away stays in belfry.discarded_event. */
+/**
+ * Who threw what away stays in belfry.discarded_event. No count has it, whether it stands in the table by now or not: the counters of its source
+ * are due to be counted anew.
+ */
 async function discard(client: pg.ClientBase, ids: readonly string[], reason: string | null): Promise<string[]> {
   const { rows } = await client.query<{ event_id: string }>(
-    `with gone as (delete from belfry.dead_event where event_id = any($1::bigint[]) returning *)
+    `with gone as (delete from belfry.dead_event where event_id = any($1::bigint[]) returning *),
+          uncounted as (update belfry.source_state set due = true where source in (select source from gone))
      insert into belfry.discarded_event (event_id, source, op, event_at, attempts, sqlstate, error, reason)
      select event_id, source, op, event_at, attempts, sqlstate, error, $2 from gone
      returning event_id::text`,
     [ids, reason],
   );
+  // A relay that sleeps counts now, not when it looks by itself.
+  await client.query('select belfry.ring()');
   return rows.map(({ event_id }) => event_id);
 }
 

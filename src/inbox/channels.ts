@@ -1,7 +1,7 @@
 /** Channel streams for the gateway: recovery, counters, and events that clients publish, over Postgres. */
 
 import type pg from 'pg';
-import { counterName } from '../broker/broker.js';
+import { counterName, shownCount } from '../broker/broker.js';
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
 import { parseChannel } from '../config.js';
 import type { Config, Source } from '../config.js';
@@ -116,7 +116,7 @@ export class PostgresChannels implements Channels {
     );
     return asked.flatMap(({ source: { name, counter, object }, id, channel }, i) => {
       if (counter === null || object === null) return [];
-      const data = { [`${object.kind}_id`]: id, [counter.field]: result.rows[i]?.count ?? 0 };
+      const data = { [`${object.kind}_id`]: id, [counter.field]: shownCount(result.rows[i]?.count) };
       return [{ to: 'counter', channel, event: counter.event, data, actorId: null, counter: counterName(name, id) }];
     });
   }
@@ -170,7 +170,7 @@ function stateOf(counters: readonly Counted[], counts: Counts | null): Record<st
   const state: Record<string, number> = {};
   for (const { source } of counters) {
     if (source.counter === null) continue;
-    state[source.counter.field] = (state[source.counter.field] ?? 0) + (counts?.[source.name] ?? 0);
+    state[source.counter.field] = (state[source.counter.field] ?? 0) + shownCount(counts?.[source.name]);
   }
   return state;
 }

@@ -6,6 +6,7 @@
  */
 
 import type pg from 'pg';
+import { shownCount } from '../broker/broker.js';
 import type { Broker, Publication } from '../broker/broker.js';
 import { nowMs } from '../clock.js';
 import type { Config, Source } from '../config.js';
@@ -294,7 +295,7 @@ export class BatchProcessor {
     );
     const counts = batch.counters.flatMap(({ source, objectId }, i) => {
       const moved = plan.counters.get(counterKey(source, objectId));
-      return moved === undefined ? [] : [{ moved, count: stored.counts[i] ?? 0 }];
+      return moved === undefined ? [] : [{ moved, count: shownCount(stored.counts[i]) }];
     });
     const publications = publicationsOf({
       ...{ stored, counts, plan },

@@ -8,6 +8,7 @@ import { startApp } from '../../src/app.js';
 import type { App } from '../../src/app.js';
 import { installCapture } from '../../src/capture/install.js';
 import { loadConfig } from '../../src/config.js';
+import { seedCounters } from '../../src/inbox/seed.js';
 import { createLogger } from '../../src/log.js';
 import { createTestDatabase } from '../support/postgres.js';
 import type { TestDatabase } from '../support/postgres.js';
@@ -37,10 +38,14 @@ beforeAll(async () => {
     object: { kind: 'thing', id: 'id' },
     recipient: { query: 'select r.v from (select :r::bigint as v) r where 10 / (:n::int - 5) is not null' },
     include: ['label'],
+    channels: ['all'],
+    counter: { event: 'thing_update', field: 'things' },
   };
   writeFileSync(file, socialConfig(database.url, { sources: [source] }));
   const config = await loadConfig(file, {});
-  await installCapture(await database.client(), config);
+  const client = await database.client();
+  await installCapture(client, config);
+  await seedCounters(client, config, { info: () => undefined });
   app = await startApp(config, { role: 'relay', log: createLogger({ level: 'silent', name: 'test' }) });
 });
 beforeEach(async () => {
@@ -132,6 +137,23 @@ it('is explained, though nobody can tell whom it is for', async () => {
   expect(aside.out).toContain('a dead letter: division by zero\nIt failed before anybody could tell whom it is for.\n');
   expect(aside.out).not.toContain('nobody\n');
   expect((await run('explain', id, '--user', ada)).out).not.toContain('nothing to do with');
+});
+
+it('and then discarded, with its row deleted meanwhile or not: counts are those of the table', async () => {
+  const [kept, gone] = [await poisoned(), await poisoned()];
+  const { rows } = await database.pool.query<{ id: string }>('select id::text from things order by id desc limit 2');
+  const [last = '', before = ''] = rows.map(({ id }) => id);
+  await database.pool.query('delete from things where id = $1', [last]);
+  await allRead();
+  expect((await run('dead-letter', 'discard', kept, gone)).code).toBe(0);
+  const counts = async () =>
+    (
+      await database.pool.query<{ count: string }>(
+        `select coalesce((select count from belfry.counter where source = 'thing' and object_id = w.id), 0) as count from unnest($1::text[]) w(id)`,
+        [[last, before]],
+      )
+    ).rows.map(({ count }) => count);
+  await expect.poll(counts, patience).toEqual(['0', '1']);
 });
 
 it('is explained likewise once it was discarded: who did it, and why', async () => {

@@ -51,6 +51,29 @@ describe('counters', () => {
     });
   });
 
+  it('that are below 0, since a creation is a dead letter, are 0 for who looks on', async () => {
+    const channel = `post:${post}`;
+    for (const source of ['post_like', 'post_comment'])
+      await database.pool.query('insert into belfry.counter (source, object_id, count) values ($1, $2, -2)', [
+        source,
+        post,
+      ]);
+    await like(database.pool, bo, post);
+    await addComment(database.pool, post, bo);
+    await batches.run();
+    const told = batches.heard().flatMap((one) => (one.to === 'channel' || one.to === 'counter' ? [one.data] : []));
+    expect(told).toMatchObject([{ comments_count: 0 }, { likes_count: 0 }]);
+    expect(await batches.channels.recover(channel, null, null)).toMatchObject({
+      state: { likes_count: 0, comments_count: 0 },
+    });
+    const heads = await batches.channels.counters([channel]);
+    expect(heads.map(({ data }) => data)).toMatchObject([{ likes_count: 0 }, { comments_count: 0 }]);
+    await like(database.pool, cleo, post);
+    await like(database.pool, ada, post);
+    await batches.run();
+    expect(await batches.channels.recover(channel, null, null)).toMatchObject({ state: { likes_count: 1 } });
+  });
+
   it('a new comment is told at once with its text and the count', async () => {
     const comment = await addComment(database.pool, post, bo, 'hello');
     await batches.run();

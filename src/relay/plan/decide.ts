@@ -4,7 +4,7 @@
  */
 
 import { compareText } from '../../postgres/arrays.js';
-import { counterName } from '../../broker/broker.js';
+import { counterName, shownCount } from '../../broker/broker.js';
 import type { Aggregation as GroupRule } from '../../config.js';
 import type { Batch, CursorStep, LoggedEvent, Verdict } from '../../inbox/store.js';
 import { parseJson } from '../../postgres/json.js';
@@ -129,9 +129,10 @@ function loggedOf(
     source.counter === null || side.objectId === null
       ? {}
       : {
-          [source.counter.field]:
+          [source.counter.field]: shownCount(
             countOf(groups, source.name, side.objectId) +
-            (plan.counters.get(counterKey(source.name, side.objectId))?.delta ?? 0),
+              (plan.counters.get(counterKey(source.name, side.objectId))?.delta ?? 0),
+          ),
         };
   const included = parseJson(side.include ?? '{}') as Record<string, unknown>;
   const actor = side.actorId === null ? {} : { user_id: side.actorId };
