@@ -229,7 +229,7 @@ const limits = z
     connectionsPerAddress: integer(1, 1_000_000, 200, 'Connections of one address.'),
     handshakesPerSecond: integer(1, 1_000_000, 100, 'Of one address.'),
     httpPerMinute: integer(1, 100_000_000, 600, 'Requests of one address.'),
-    messagesPerSecond: integer(1, 1_000_000, 20, 'Of one connection; above it 4429.'),
+    messagesPerSecond: integer(1, 1_000_000, 20, 'Of one connection; above it `rate_limited`, far above it 4429.'),
     messageBytes: integer(256, 1_048_576, 16_384, 'The longest frame of a client.'),
     subscriptions: integer(1, 100_000, 200, 'Channels of one connection.'),
     sendQueueBytes: integer(

@@ -27,7 +27,7 @@ import { rate, step, type Rate } from './limits.js';
 import { isOutage, publicError } from './problem.js';
 import { packBadge, type Session } from './sessions/session.js';
 
-/** Beyond this many seconds' worth of messages at once the socket is closed; up to it they are refused one by one. */
+/** Beyond this many seconds' worth of messages at once, refused ones among them, the socket is closed; up to it they are refused one by one. */
 const closeAfterSeconds = 3;
 
 const states = { seen: 'seen', read: 'read', archive: 'archived' } as const;
@@ -62,13 +62,16 @@ export class Ops {
     if (message.byteLength > 4 * messageBytes) return session.close(1009, 'far too large');
     if (message.byteLength > messageBytes) return session.close(4400, 'too large');
     if (isBinary) return session.close(4400, 'binary');
-    const tatMs = step(session.tatMs ?? 0, now, this.#rate);
-    session.tatMs = tatMs;
-    const excessMs = tatMs - now;
-    if (excessMs > closeAfterSeconds * 1000) return session.close(4429, 'too many messages');
+    const allMs = step(session.allTatMs ?? 0, now, this.#rate);
+    session.allTatMs = allMs;
+    if (allMs - now > closeAfterSeconds * 1000) return session.close(4429, 'too many messages');
+    const takenMs = step(session.takenTatMs ?? 0, now, this.#rate);
+    const taken = takenMs - now <= this.#rate.burstMs;
+    // What is refused delays nothing, so that a second later the next is taken, as the error says.
+    if (taken) session.takenTatMs = takenMs;
     const frame = parseClientFrame(Buffer.from(message).toString('utf8'));
     if (frame.kind === 'fatal') return session.close(4400, frame.reason);
-    if (excessMs > this.#rate.burstMs) {
+    if (!taken) {
       return session.send(errorFrame(frame.id, 'rate_limited', 'Too many messages: wait a second.'));
     }
     if (frame.kind === 'error') return session.send(errorFrame(frame.id, frame.code, frame.message));

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
-import { connect, type Client, type NotificationData } from '../../src/client/index.js';
+import { connect, type Client, type MarkSelection, type NotificationData } from '../../src/client/index.js';
 import { notificationList, type NotificationList, type NotificationPage } from '../../src/client/list.js';
 import { scriptedServer, type Peer, type ScriptedServer } from './server.js';
 
@@ -83,6 +83,102 @@ describe('what comes while a page is fetched', () => {
     await push(put(11, 'b'), withdrawn(12, 'a'));
     await answer(page(10, ['b', 'a', 'z']));
     expect(shown()).toEqual(['b unseen', 'd unseen', 'c unseen', 'z unseen']);
+  });
+});
+
+describe('an archived one', () => {
+  it('leaves when it is pushed, and does not come', async () => {
+    await answer(page(10, ['b', 'a']));
+    await push(put(11, 'b', 'archived'), put(12, 'c', 'archived'));
+    expect(shown()).toEqual(['a unseen']);
+    await push(put(13, 'b', 'seen'));
+    expect(shown()).toEqual(['b seen', 'a unseen']);
+  });
+
+  it('leaves the page that was read before it', async () => {
+    await push(put(11, 'b', 'archived'));
+    expect(shown()).toEqual([]);
+    await answer(page(10, ['b', 'a']));
+    expect(shown()).toEqual(['a unseen']);
+  });
+});
+
+describe('announcements', () => {
+  const announced = (id: string) => ({ event: 'notification', data: item(id) });
+  const telling = (seq: number, told: readonly string[], ids: readonly string[], next: string | null = null) => ({
+    ...page(seq, ids, next),
+    announcements: told.map((id) => item(id)),
+  });
+  async function mark(op: 'seen' | 'read' | 'archive', which: MarkSelection, ok: object): Promise<void> {
+    const marked = list.mark(op, which);
+    const { id } = await peer.next(op);
+    peer.send({ id, ok: { unseen: 0, unread: 0, ...ok } });
+    await marked;
+  }
+
+  it('of the page stand first, those that are pushed above them, and a fetch changes nothing', async () => {
+    await answer(telling(10, ['a2', 'a1'], ['n1']));
+    expect(shown()).toEqual(['a2 unseen', 'a1 unseen', 'n1 unseen']);
+    await push(announced('a10'), announced('a2'), put(11, 'n2'));
+    const all = ['a10 unseen', 'a2 unseen', 'a1 unseen', 'n2 unseen', 'n1 unseen'];
+    expect(shown()).toEqual(all);
+    void list.reload();
+    await answer(telling(11, ['a10', 'a2', 'a1'], ['n2', 'n1'], 'next'));
+    expect(shown()).toEqual(all);
+    void list.loadMore();
+    await answer({ ...telling(11, [], ['n0']) });
+    expect(shown()).toEqual([...all, 'n0 unseen']);
+    await push({ event: 'resync', data: { reason: 'truncate' } });
+    await answer(telling(11, ['a10'], ['n2']));
+    expect(shown()).toEqual(['a10 unseen', 'n2 unseen']);
+  });
+
+  it('that come while a page is fetched are kept', async () => {
+    await push(announced('a1'), announced('a2'));
+    await answer(telling(10, ['a1'], ['n1']));
+    expect(shown()).toEqual(['a2 unseen', 'a1 unseen', 'n1 unseen']);
+  });
+
+  it('stay where a `load` hands on nothing of them', async () => {
+    await answer(page(10, ['n1']));
+    await push(announced('a1'));
+    void list.reload();
+    await answer(page(10, ['n1']));
+    expect(shown()).toEqual(['a1 unseen', 'n1 unseen']);
+  });
+
+  it.each(['seen', 'read', 'archive'] as const)('are not concerned by %s with `through`', async (op) => {
+    await answer(telling(10, ['a1'], []));
+    await push(put(11, 'n1'));
+    await mark(op, { through: 11 }, { seq: 12 });
+    await push(state(13, { through: 9, state: 'read' }));
+    const left = { seen: ['n1 seen'], read: ['n1 read'], archive: [] };
+    expect(shown()).toEqual(['a1 unseen', ...left[op]]);
+    expect(fetches).toEqual([]);
+  });
+
+  it.each(['seen', 'read', 'archive'] as const)('leave by %s, with those before', async (op) => {
+    await answer(telling(10, ['a10', 'a9', 'a2'], ['n1']));
+    await mark(op, ['a9'], { seq: 10, unchanged: true });
+    expect(shown()).toEqual(['a10 unseen', 'n1 unseen']);
+    await mark(op, ['a9'], { seq: 10, unchanged: true });
+    expect(fetches).toEqual([]);
+  });
+
+  it('do not come back with a page that was read before they were marked', async () => {
+    await answer(telling(10, ['a1'], ['n1']));
+    void list.reload();
+    await mark('seen', ['a1', 'n1'], { seq: 11 });
+    await answer(telling(11, ['a1'], ['n1']));
+    expect(shown()).toEqual(['n1 unseen']);
+  });
+
+  it('are fetched anew when one is marked that is not here: it might not be there either', async () => {
+    await answer(telling(10, ['a2', 'a1'], []));
+    await mark('seen', ['a1000'], { seq: 10, unchanged: true });
+    expect(fetches.map(({ before }) => before)).toEqual([null]);
+    await answer(telling(10, ['a2', 'a1'], []));
+    expect(shown()).toEqual(['a2 unseen', 'a1 unseen']);
   });
 });
 

@@ -11,6 +11,7 @@ import { connect, type Client, type Gap, type NotificationData } from '../../src
 import type { TestDatabase } from '../support/postgres.js';
 import type { Proxy } from '../support/proxy.js';
 import { addComment, addPost, addUsers, testSecret } from '../support/social.js';
+import { notificationList } from '../../src/client/list.js';
 import { startRunning, token, until, type Running } from './running.js';
 
 let running: Running;
@@ -174,4 +175,40 @@ it('refreshes its token on the open socket, and fetches a new one when a session
   onTestFinished(() => other.close());
   await until('online with the second', () => other.status.status === 'online');
   expect(expired).toBe(2);
+}, 120_000);
+
+// Last: everybody who comes later hears of what it announces.
+it('has a list with announcements as the inbox has them, whatever is marked', async () => {
+  const [ada = '', bo = ''] = await addUsers(database.pool, 'Ada', 'Bo');
+  const post = await addPost(database.pool, ada);
+  const announce = (message: string) => database.pool.query('select belfry.announce($1)', [message]);
+  await announce('one');
+  await announce('two');
+  await running.caughtUp();
+  const client = connect({ url: running.url, token: () => token(ada), WebSocket });
+  onTestFinished(() => client.close());
+  await until('it is online', () => client.status.status === 'online');
+  const list = notificationList(client, () => (before) => running.page(ada, before));
+  onTestFinished(list.watch(() => undefined));
+  const shown = (): string[] => list.snapshot().items.map(({ message, data }) => `${message} ${data.state}`);
+  const asInbox = async (count: number): Promise<string[]> => {
+    await until(`${count} are shown`, () => !list.snapshot().loading && shown().length === count);
+    const { announcements, items } = await running.page(ada);
+    const inbox = [...announcements, ...items].map(({ message, data }) => `${message} ${data.state}`);
+    expect(shown()).toEqual(inbox);
+    return inbox;
+  };
+  await asInbox(2);
+  await announce('three');
+  await addComment(database.pool, post, bo);
+  expect((await asInbox(4)).slice(0, 3)).toEqual(['three unseen', 'two unseen', 'one unseen']);
+  await list.mark('read', { through: client.position?.seq ?? 0 });
+  expect((await asInbox(4))[3]).toMatch(/ read$/);
+  await list.reload();
+  await asInbox(4);
+  const { id = '' } = list.snapshot().items[1] ?? {};
+  await list.mark('seen', [id]);
+  expect((await asInbox(2))[0]).toBe('three unseen');
+  await list.mark('archive', { through: (client.position?.seq ?? 0) + 1 });
+  expect(await asInbox(1)).toEqual(['three unseen']);
 }, 120_000);

@@ -27,6 +27,7 @@ export interface Running {
 
 export interface Page {
   readonly items: NotificationData[];
+  readonly announcements: NotificationData[];
   readonly unseen: number;
   readonly unread: number;
   readonly seq: number;

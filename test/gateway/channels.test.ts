@@ -792,10 +792,12 @@ describe('presence', () => {
     const seen = await rig.login(jo);
     expect((await viewer.push('presence')).data).toEqual({ user_id: jo, status: 'online' });
     expect((await viewer.request({ op: 'presence', users: [jo] })).ok).toEqual({ [jo]: 'online' });
-    expect(await (await rig.http(`/api/presence?users=${jo},${kim}`, { userId: ina })).json()).toEqual({
-      [jo]: 'online',
-      [kim]: 'offline',
-    });
+    for (const users of [`users=${jo},${kim}`, `users=${jo}&users=${kim}`]) {
+      expect(await (await rig.http(`/api/presence?${users}`, { userId: ina })).json()).toEqual({
+        [jo]: 'online',
+        [kim]: 'offline',
+      });
+    }
     seen.socket.close();
     await seen.closed;
     const back = await rig.login(jo);

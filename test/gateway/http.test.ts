@@ -111,7 +111,9 @@ describe('notifications', () => {
       like: 'on',
     });
     expect(await (await put({ like: 'off' })).json()).toMatchObject({ like: 'off', comment: 'on' });
-    expect((await put({ like: 'maybe' })).status).toBe(400);
+    const refused = await put({ like: 'off', comment: 'maybe' });
+    expect(refused.status).toBe(400);
+    expect((await problemOf(refused))['detail']).toBe('comment: must be "on", "off" or "following".');
     expect((await put({ no_such_type: 'off' })).status).toBe(400);
   });
 

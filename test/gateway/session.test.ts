@@ -185,6 +185,16 @@ describe('frames', () => {
     expect((await client.request({ op: 'ping' })).ok).toEqual({});
   });
 
+  it('takes the next one a second after some were refused, however many', async () => {
+    const client = await rig.login('53');
+    // Auth was one; three seconds' worth are thirty.
+    for (let i = 0; i < 28; i++) client.send({ id: 100 + i, op: 'ping' });
+    const last = await client.take(({ id }) => id === 127);
+    expect(last['error']).toMatchObject({ code: 'rate_limited' });
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    for (let i = 0; i < 9; i++) expect((await client.request({ op: 'ping' })).ok).toEqual({});
+  });
+
   it('refuses those that come too fast, then closes with 4429', async () => {
     const client = await rig.login('52');
     for (let i = 0; i < 25; i++) client.send({ id: 100 + i, op: 'ping' });

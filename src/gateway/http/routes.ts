@@ -29,6 +29,7 @@ export interface RoutesOwner extends ProbesOwner {
 /** Characters of a test notification. */
 const messageChars = 1000;
 const usersAtOnce = 500;
+const preferencesAtOnce = 100;
 /** How long Postgres may take to answer before this process counts as not ready. */
 const readyTimeoutMs = 2000;
 
@@ -71,13 +72,14 @@ export function routes(owner: RoutesOwner): Route[] {
     ),
     user('GET', '/api/notifications/preferences', async (_call, userId) => json(200, await inbox.preferences(userId))),
     user('PUT', '/api/notifications/preferences', async ({ body }, userId) => {
-      if (!isPreferences(body)) {
-        return problem(400, 'bad_request', 'The body must be an object of types, each "on", "off" or "following".');
-      }
-      return json(200, await inbox.setPreferences(userId, body));
+      const parsed = preferences(body);
+      return typeof parsed === 'string'
+        ? problem(400, 'bad_request', parsed)
+        : json(200, await inbox.setPreferences(userId, parsed));
     }),
     user('GET', '/api/presence', async ({ query }, userId) => {
-      const users = [...new Set((query.get('users') ?? '').split(',').filter((id) => id !== ''))];
+      const named = query.getAll('users').flatMap((list) => list.split(','));
+      const users = [...new Set(named.filter((id) => id !== ''))];
       if (users.length === 0) return problem(400, 'bad_request', 'users: name at least one, separated by commas.');
       if (users.length > usersAtOnce) return problem(400, 'bad_request', `users: at most ${usersAtOnce}.`);
       return json(200, await context.presence.statuses(userId, users));
@@ -143,10 +145,13 @@ function listQuery(query: URLSearchParams): ListQuery | Answer {
   return { limit: Number(limit), before: query.get('before'), state };
 }
 
-function isPreferences(body: unknown): body is Record<string, Preference> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) return false;
+/** Or what is wrong with them. */
+function preferences(body: unknown): Record<string, Preference> | string {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    return 'The body must be an object of types, each "on", "off" or "following".';
+  }
   const entries = Object.entries(body);
-  return (
-    entries.length <= 100 && entries.every(([, value]) => value === 'on' || value === 'off' || value === 'following')
-  );
+  if (entries.length > preferencesAtOnce) return `The body: at most ${preferencesAtOnce} types at once.`;
+  const bad = entries.find(([, value]) => value !== 'on' && value !== 'off' && value !== 'following');
+  return bad === undefined ? (body as Record<string, Preference>) : `${bad[0]}: must be "on", "off" or "following".`;
 }

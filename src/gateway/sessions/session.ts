@@ -63,8 +63,9 @@ export class Session {
   sinceTick = 0;
   /** The tick at which the socket last gave a sign of life. */
   heardAtTick: number;
-  /** Rate of messages, see limits.ts; null until the first one. */
-  tatMs: number | null = null;
+  /** Rate of messages that were taken, and of all, see limits.ts; null until the first one. */
+  takenTatMs: number | null = null;
+  allTatMs: number | null = null;
   /** Which second of the ping interval is this one's. */
   phase = 0;
   /** Index in the gateway's table of sockets. */

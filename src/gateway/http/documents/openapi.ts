@@ -132,7 +132,7 @@ export const httpCalls: Readonly<Record<string, Operation>> = {
   'GET /api/presence': {
     summary: 'Who of these is online.',
     access: 'user',
-    parameters: [query('users', 'Ids, separated by commas; at most 500.', text(), true)],
+    parameters: [query('users', 'Ids, separated by commas, or several times one; at most 500.', text(), true)],
     answer: answers(statuses),
   },
 };
