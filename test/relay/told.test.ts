@@ -51,6 +51,14 @@ describe('counters', () => {
     });
   });
 
+  it('are told with the actor that the row has now', async () => {
+    await like(database.pool, bo, post);
+    await database.pool.query('update likes set user_id = $1 where user_id = $2', [cleo, bo]);
+    await batches.run();
+    const [told] = batches.heard().filter(({ to }) => to === 'counter');
+    expect(told).toMatchObject({ data: { likes_count: 1 }, actorId: cleo });
+  });
+
   it('that are below 0, since a creation is a dead letter, are 0 for who looks on', async () => {
     const channel = `post:${post}`;
     for (const source of ['post_like', 'post_comment'])

@@ -346,7 +346,12 @@ function countEvent(counters: Map<string, CounterMove>, event: SourceEvent, rule
   const { before, after } = event;
   const from = event.op === 'created' ? null : (before?.objectId ?? null);
   const to = event.op === 'removed' ? null : (after?.objectId ?? null);
-  if (from === to) return;
+  if (from === to) {
+    // It is somebody else's now.
+    const moved = from === null ? undefined : counters.get(counterKey(source.name, from));
+    if (moved !== undefined && after !== null) moved.actorId = after.actorId;
+    return;
+  }
   if (from !== null && before !== null) move(counters, source, from, before, -1);
   if (to !== null && after !== null) move(counters, source, to, after, 1);
 }
