@@ -7,7 +7,7 @@
 import type pg from 'pg';
 import type { Config } from '../../config.js';
 import { textArray } from '../../postgres/arrays.js';
-import type { DeliverStep, Step } from '../plan/plan.js';
+import type { DeliverStep, Step } from '../plan/steps.js';
 
 /** Who has been told of which subject, by which actor; with the key of the notification that did. */
 export interface Told {

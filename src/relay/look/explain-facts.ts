@@ -7,7 +7,7 @@ import { quoteTable } from '../../postgres/sql.js';
 import type { SuppressRule } from '../../rules/event.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import { blame } from '../failures.js';
-import type { Step } from '../plan/plan.js';
+import type { Step } from '../plan/steps.js';
 import { resolveSql } from '../plan/resolve.js';
 import { eventsOf } from '../plan/resolved.js';
 import type { PageEvent, ResolvedRow } from '../plan/resolved.js';

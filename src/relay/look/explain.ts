@@ -16,7 +16,7 @@ import type { ShareRow } from './explain-facts.js';
 import { pushesOf, timesOf } from './explain-times.js';
 import type { EventTimes } from './explain-times.js';
 import { planPage } from '../plan/plan.js';
-import type { DeliverStep, Step } from '../plan/plan.js';
+import type { DeliverStep, Step } from '../plan/steps.js';
 import { PrivacyLoader } from '../facts/privacy-facts.js';
 import type { PageEvent } from '../plan/resolved.js';
 

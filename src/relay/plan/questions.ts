@@ -4,7 +4,8 @@ import { pageRows } from '../../outbox/reader.js';
 import type { Config } from '../../config.js';
 import type { GroupFact } from '../../rules/group.js';
 import type { GroupQuestions } from '../facts/group-facts.js';
-import type { DeliverStep, Plan, Step } from './plan.js';
+import type { Plan } from './plan.js';
+import type { DeliverStep, Step } from './steps.js';
 import type { Question } from '../facts/privacy-facts.js';
 
 /** The kinds of thread that can be muted: `threadMutes.kind` itself or, where that is a column, the kinds of all objects. */

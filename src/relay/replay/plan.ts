@@ -11,7 +11,8 @@ import { deliversOf, deliveryOf, deliveryQuestions, mostShares } from '../plan/q
 import type { Preparation } from '../batch.js';
 import { BatchTooLarge, counterKey } from '../facts/group-facts.js';
 import { planPage } from '../plan/plan.js';
-import type { DeliverStep, Plan, RetractStep, Step } from '../plan/plan.js';
+import type { Plan } from '../plan/plan.js';
+import type { DeliverStep, RetractStep, Step } from '../plan/steps.js';
 import type { PrivacyLoader } from '../facts/privacy-facts.js';
 import type { PageEvent } from '../plan/resolved.js';
 import type { ColumnTypes } from '../../schema/columns.js';

@@ -9,7 +9,7 @@ import type { Config } from '../../config.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import type { BatchConnections, BatchProcessor } from '../batch.js';
 import { nextRecipients, recipientsOfSources } from '../wide/fan-out.js';
-import type { DeliverStep } from '../plan/plan.js';
+import type { DeliverStep } from '../plan/steps.js';
 import type { WideStep } from '../wide/wide.js';
 import { presentRowOf } from './page.js';
 

@@ -10,7 +10,7 @@ import type pg from 'pg';
 import type { Source } from '../../config.js';
 import type { ColumnTypes } from '../../schema/columns.js';
 import type { BatchConnections, BatchOutcome, BatchProcessor } from '../batch.js';
-import type { DeliverStep, Step } from '../plan/plan.js';
+import type { DeliverStep, Step } from '../plan/steps.js';
 import { recipientsSql } from '../plan/resolve.js';
 
 /** Recipients of one transaction (DESIGN). */

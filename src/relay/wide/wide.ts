@@ -8,7 +8,8 @@
 
 import type pg from 'pg';
 import { counterKey } from '../facts/group-facts.js';
-import type { DeliverStep, Plan, RetractStep, Step } from '../plan/plan.js';
+import type { Plan } from '../plan/plan.js';
+import type { DeliverStep, RetractStep, Step } from '../plan/steps.js';
 
 /** A step that was taken out of a batch. */
 export type WideStep = DeliverStep | (RetractStep & { readonly eventId: string });
