@@ -221,7 +221,17 @@ channels: { p: { recheck: [perhaps_the_second] } }`;
 
   it('of an empty file name what must be there', () => {
     expect(Object.keys(problemsOf('')).sort()).toEqual(['auth', 'database', 'sources', 'the file', 'version']);
-    expect(problemsOf('[]')['the file']).toMatch(/mapping/);
+  });
+
+  it('of a file that is no mapping are one: what the environment supplies is not missing', () => {
+    const env = { DATABASE_URL: 'postgres://h/d', JWT_SECRET: SECRET };
+    for (const text of ['- 1', '[]', 'x'])
+      expect(problemsOf(text, env)).toEqual({
+        'the file': expect.stringMatching(
+          /^must be a mapping of keys that begins with version: 1, not (a list|this text)/,
+        ) as string,
+      });
+    expect(Object.keys(problemsOf('', env)).sort()).toEqual(['sources', 'version']);
   });
 
   it('of YAML itself come with their line', () => {
