@@ -10,6 +10,7 @@ import { fingerprint, requestJob } from '../relay/replay/jobs.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';
 import {
+  addGroup,
   addReadingCommand,
   configIfAny,
   databaseUrl,
@@ -41,7 +42,7 @@ interface DeadLetter {
 }
 
 export function registerDeadLetter(program: Command): void {
-  const group = program.command('dead-letter').description('events that could not be processed');
+  const group = addGroup(program, 'dead-letter', 'events that could not be processed');
 
   addReadingCommand(group, 'list', 'list them, the newest first')
     .option('--limit <n>', 'at most this many', wholeNumber(1, 10_000), 50)
