@@ -17,7 +17,7 @@ import { BelfryError, messageOf } from './errors.js';
 
 export type * from './config/types.js';
 export type { Environment } from './config/environment.js';
-export { channelColumns, columnPlaces, mappedColumns } from './config/mapping.js';
+export { channelColumns, columnPlaces, isOfObject, mappedColumns } from './config/mapping.js';
 export type { ColumnPlace } from './config/mapping.js';
 export { CHANNEL_LENGTH, parseChannel, parseDuration, replaceParameters, sqlParameters } from './config/values.js';
 export type { ChannelName } from './config/values.js';

@@ -22,6 +22,16 @@ export function addCommand(parent: Command, usage: string, description: string):
   return parent.command(usage).description(description).option('-c, --config <file>', 'the config file', DEFAULT_PATH);
 }
 
+/** Adds a command that has others below it. Its `--config` is theirs, where they have none of their own. */
+export function addGroup(parent: Command, name: string, description: string): Command {
+  return addCommand(parent, name, description)
+    .enablePositionalOptions()
+    .hook('preSubcommand', (group, command) => {
+      if (group.getOptionValueSource('config') === 'cli')
+        command.setOptionValue('config', group.getOptionValue('config'));
+    });
+}
+
 /** Likewise, and with `--json`: one document on stdout. */
 export function addReadingCommand(parent: Command, usage: string, description: string): Command {
   return addCommand(parent, usage, description).option('--json', 'print one JSON document');

@@ -7,9 +7,11 @@ import type { Config } from '../config.js';
 import { BelfryError } from '../errors.js';
 import { cellsSql, withCells } from '../relay/look/cells.js';
 import { fingerprint, requestJob } from '../relay/replay/jobs.js';
+import { loadColumnTypes } from '../schema/columns.js';
 import { assertMigrated } from '../schema/migrate.js';
 import { assertOneDatabase } from '../schema/one-database.js';
 import {
+  addGroup,
   addReadingCommand,
   configIfAny,
   databaseUrl,
@@ -41,7 +43,7 @@ interface DeadLetter {
 }
 
 export function registerDeadLetter(program: Command): void {
-  const group = program.command('dead-letter').description('events that could not be processed');
+  const group = addGroup(program, 'dead-letter', 'events that could not be processed');
 
   addReadingCommand(group, 'list', 'list them, the newest first')
     .option('--limit <n>', 'at most this many', wholeNumber(1, 10_000), 50)
@@ -182,8 +184,9 @@ function withMigrated<Result>(options: CommonOptions, work: (client: pg.Client) 
 
 /** `which`: the end of a select from the dead letters `d`. */
 async function read(options: CommonOptions, which: string, values: readonly unknown[]): Promise<DeadLetter[]> {
-  const cells = cellsSql(await configIfAny(options), 'd');
+  const config = await configIfAny(options);
   return withMigrated(options, async (client) => {
+    const cells = cellsSql(config && { config, types: await loadColumnTypes(client, config) }, 'd');
     const { rows } = await client.query<Omit<DeadLetter, 'new' | 'old'> & { new: string | null; old: string | null }>(
       `select d.id, d.source, d.op, d.at, d.failed_at, d.attempts, d.sqlstate, d.error, d.waits_for::text[] as waits_for, ${cells}
          from belfry.dead_letter d ${which}`,

@@ -1,8 +1,9 @@
 /** `belfry init`: looks at a database and writes a config for it, with a reason beside each choice and questions where names don't tell. */
 
 import { randomBytes } from 'node:crypto';
-import { constants, existsSync } from 'node:fs';
+import { constants, existsSync, statSync } from 'node:fs';
 import { copyFile, link, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import type { Command } from 'commander';
 import { tableKey } from '../capture/catalog.js';
@@ -46,6 +47,9 @@ export function registerInit(program: Command): void {
 async function init(options: InitOptions): Promise<void> {
   const { config: path, force } = options;
   if (!force && existsSync(path)) throw alreadyThere(path);
+  const folder = dirname(path);
+  if (!isFolder(folder))
+    throw cannotWrite(path, `there is no folder ${folder}; make it, or name another file with --config.`);
   const url = databaseUrlOf();
   if (url === '')
     throw new BelfryError(
@@ -135,18 +139,24 @@ async function save(path: string, text: string, { force, secret }: { force: bool
     if (force) await rename(beside, path);
     else await link(beside, path).catch(() => copyFile(beside, path, constants.COPYFILE_EXCL));
   } catch (error) {
-    throw isThere(error) ? alreadyThere(path) : cannotWrite(path, error);
+    if (isThere(error)) throw alreadyThere(path);
+    throw cannotWrite(path, messageOf(error).replaceAll(beside, path), error);
   } finally {
-    await rm(beside, { force: true });
+    // What kept it from being written may keep it from being looked for.
+    await rm(beside, { force: true }).catch(() => undefined);
   }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function isThere(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
-function cannotWrite(path: string, error: unknown): BelfryError {
-  return new BelfryError('unavailable', `${path} can't be written: ${messageOf(error)}`, { cause: error });
+function cannotWrite(path: string, why: string, cause?: unknown): BelfryError {
+  return new BelfryError('unavailable', `${path} can't be written: ${why}`, { cause });
 }
 
 function documentOf(draft: Draft, path: string): unknown {

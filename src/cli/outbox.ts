@@ -5,13 +5,13 @@ import { loadConfig } from '../config.js';
 import { listOutbox, showOutbox } from '../relay/look/browse.js';
 import type { OutboxItem } from '../relay/look/browse.js';
 import { assertMigrated } from '../schema/migrate.js';
-import { addReadingCommand, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
+import { addGroup, addReadingCommand, notFound, outboxId, print, printJson, printTable, withClient } from './common.js';
 import type { ReadingOptions } from './common.js';
 import { addFilters, filterOf } from './events.js';
 import type { FilterOptions } from './events.js';
 
 export function registerOutbox(program: Command): void {
-  const group = program.command('outbox').description('events: what was written, and by whom');
+  const group = addGroup(program, 'outbox', 'events: what was written, and by whom');
 
   addFilters(addReadingCommand(group, 'list', 'list events, the newest first'), { most: 100_000, standard: 50 }).action(
     async (options: ReadingOptions & FilterOptions & { readonly limit: number }) => {

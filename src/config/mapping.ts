@@ -1,6 +1,6 @@
 /** Which columns of a source's table Belfry reads: what triggers store in the outbox, and nothing else. */
 
-import type { Actor, ChannelTemplate, Recipient, Source } from './types.js';
+import type { Actor, ChannelTemplate, Recipient, Source, Thing } from './types.js';
 
 export interface ColumnPlace {
   /** Where it stands within the source: `key[0]`, `object.id`. */
@@ -51,4 +51,10 @@ function placesOf(key: 'actor' | 'recipient', person: Actor | Recipient): Column
 /** The columns that a channel's name is made of. */
 export function channelColumns(template: ChannelTemplate): readonly string[] {
   return template.parts.flatMap((part) => (typeof part === 'string' ? [] : [part.column]));
+}
+
+/** Whether channels of this name are those of one object each: their `state` holds its counters. */
+export function isOfObject({ kind, parts }: ChannelTemplate, { id }: Thing): boolean {
+  const [prefix, last] = parts;
+  return parts.length === 2 && prefix === `${kind}:` && typeof last === 'object' && last.column === id;
 }

@@ -131,8 +131,8 @@ function expected(type: string): string {
   return type === 'int' ? 'a whole number' : 'a number';
 }
 
-// Numbers and booleans are safe to show; text may be a secret.
-function nameOf(value: unknown): string {
+/** What a value is. Numbers and booleans are safe to show; text may be a secret. */
+export function nameOf(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (value === null || value === undefined) return 'nothing';

@@ -5,6 +5,7 @@
 
 import * as z from 'zod';
 import { fieldOf } from './environment.js';
+import { nameOf } from './problems.js';
 import type { Problems } from './problems.js';
 import { configSchema } from './schema.js';
 import type { RawConfig } from './schema.js';
@@ -33,7 +34,12 @@ export interface Shape {
 
 export function checkShape(data: unknown, problems: Problems): Shape {
   const mapping = mappingOf(data);
-  if (mapping === null) problems.add([], 'must be a mapping that begins with version: 1');
+  if (mapping === null) {
+    const instead = data === null || data === undefined ? '' : `, not ${nameOf(data)}`;
+    problems.add([], `must be a mapping of keys that begins with version: 1${instead}`);
+    // Of something else nobody knows what is missing in it: the environment may supply it.
+    if (instead !== '') return { whole: null, sound: {} };
+  }
   const unknown = Object.keys(mapping ?? {}).filter((key) => !Object.hasOwn(configSchema.shape, key));
   for (const key of unknown) problems.add([key], 'is not a known key');
   let isWhole = mapping !== null && unknown.length === 0;

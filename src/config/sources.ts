@@ -1,5 +1,7 @@
 /** The sources section: paths completed, channel templates and SQL taken apart, and what a source needs as a whole. */
 
+import { RESERVED_EVENTS } from '../protocol/frames.js';
+import { isOfObject } from './mapping.js';
 import type { Path, Problems } from './problems.js';
 import type { RawConfig, RawPath, RawSource } from './schema.js';
 import type { Sound } from './shape.js';
@@ -18,6 +20,31 @@ export function checkSources(sources: readonly (Sound<RawSource> | undefined)[],
     else if (name !== undefined) firstWith.set(name, index);
     checkSource(source, path, problems);
   });
+  checkFields(sources, problems);
+}
+
+/**
+ * `state` has one number for a field, and an update that of one source: two sources may not count the same things under one field for the
+ * same channels. Things of two kinds may, since their ids mostly differ.
+ */
+function checkFields(sources: readonly (Sound<RawSource> | undefined)[], problems: Problems): void {
+  const firstWith = new Map<string, number>();
+  sources.forEach((source, index) => {
+    const field = source?.counter?.field;
+    const { kind, id } = source?.object ?? {};
+    if (field === undefined || kind === undefined || id === undefined) return;
+    const templates = (source?.channels ?? []).map((text) => (text === undefined ? null : parseChannelTemplate(text)));
+    for (const template of templates) {
+      if (template === null || !isOfObject(template, { kind, id })) continue;
+      const counted = JSON.stringify([template.kind, kind, field]);
+      const first = firstWith.get(counted) ?? index;
+      firstWith.set(counted, first);
+      if (first === index) continue;
+      const text = `is counted in ${template.kind}:{id} by sources[${first}] too, which would tell another number`;
+      const what = `${field} of each ${kind} ${text}: give each a field of its own`;
+      problems.add(['sources', index, 'counter', 'field'], what);
+    }
+  });
 }
 
 function checkSource(raw: Sound<RawSource>, path: Path, problems: Problems): void {
@@ -30,6 +57,7 @@ function checkSource(raw: Sound<RawSource>, path: Path, problems: Problems): voi
   if (isGiven('counter') && !isGiven('object')) problems.add([...path, 'counter'], 'needs object: what is counted');
   if (isGiven('counter') && raw.channels?.length === 0)
     problems.add([...path, 'counter'], 'needs channels: where the count is pushed');
+  checkCounter(raw, path, problems);
   raw.channels?.forEach((text, index) => {
     if (text !== undefined && parseChannelTemplate(text) === null)
       problems.add(
@@ -44,6 +72,24 @@ function checkSource(raw: Sound<RawSource>, path: Path, problems: Problems): voi
     if ('path' in way && way.path !== undefined) checkHops(way.path, [...path, key, 'path'], problems, start);
     if ('query' in way) checkSql(way.query, 'query', 'any', [...path, key, 'query'], problems);
   }
+}
+
+/** What it is told by must stand for nothing else: neither its event, nor its field in what is told (relay/plan/decide.ts). */
+function checkCounter(raw: Sound<RawSource>, path: Path, problems: Problems): void {
+  const { event, field } = raw.counter ?? {};
+  if (event !== undefined && RESERVED_EVENTS.includes(event))
+    problems.add([...path, 'counter', 'event'], `${event} belongs to the protocol; take another name`);
+  if (field === undefined) return;
+  const hasSubject = raw.subject !== undefined || problems.tells([...path, 'subject']);
+  const included = (raw.include ?? []).length === 0 ? undefined : hasSubject ? raw.subject?.kind : raw.type;
+  const others: readonly (readonly [string | undefined, string])[] = [
+    ['user_id', 'the actor'],
+    [raw.object?.kind === undefined ? undefined : `${raw.object.kind}_id`, 'the object'],
+    [included, 'the included columns'],
+  ];
+  const other = others.find(([key]) => key === field);
+  if (other !== undefined)
+    problems.add([...path, 'counter', 'field'], `${field} is ${other[1]} in the same push; take another name`);
 }
 
 /** `start` is the column that the first hop starts from, where the config says so elsewhere. */

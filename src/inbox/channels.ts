@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import { counterName, shownCount } from '../broker/broker.js';
 import type { ChannelPublication, CounterPublication } from '../broker/broker.js';
-import { parseChannel } from '../config.js';
+import { isOfObject, parseChannel } from '../config.js';
 import type { Config, Source } from '../config.js';
 import { BelfryError } from '../errors.js';
 import type { ChannelRecovery, Channels } from './types.js';
@@ -154,12 +154,9 @@ export class PostgresChannels implements Channels {
     if (name === null) return [];
     const { kind, id } = name;
     return this.config.sources.flatMap((source) => {
-      if (source.counter === null || source.object === null) return [];
-      const column = source.object.id;
-      const fits = source.channels.some(({ parts }) => {
-        const [prefix, last] = parts;
-        return parts.length === 2 && prefix === `${kind}:` && typeof last === 'object' && last.column === column;
-      });
+      const { counter, object } = source;
+      if (counter === null || object === null) return [];
+      const fits = source.channels.some((template) => template.kind === kind && isOfObject(template, object));
       return fits ? [{ source, id }] : [];
     });
   }

@@ -80,6 +80,7 @@ function likeOf(
   const how = reference.by === 'foreign key' ? 'foreign key to' : 'by its name and type, there is no foreign key, to';
   return draft(parts, people, {
     kind,
+    thing: reference.table,
     id: column,
     keyColumns: reference.pairs.map(([from]) => from),
     objectReason: `${how} ${tableText(reference.table)}`,
@@ -92,6 +93,7 @@ function likeOf(
 
 interface Object {
   readonly kind: string;
+  readonly thing: Table | null;
   readonly id: string;
   readonly keyColumns: readonly string[];
   readonly objectReason: string;
@@ -108,11 +110,6 @@ function draft(parts: Parts, people: readonly PersonColumn[], object: Object): S
   const vote = type === 'like' ? voteOf(table) : ({ kind: 'every' } as const);
   const when = every(object.when, voteCondition(ctx, table, vote, questions), liveCondition(table));
   const { kind, id } = object;
-  const plural = word.endsWith('s') ? word : `${word}s`;
-  const standard = type === 'repost' ? 'reposts_count' : 'likes_count';
-  const isStandard = object.counted && ctx.takeCounter(kind, standard);
-  const field = isStandard ? standard : `${plural}_count`;
-  const isFree = isStandard || (object.counted && ctx.takeCounter(kind, field));
   return {
     name: ctx.uniqueName(`${kind}_${word}`),
     type,
@@ -126,20 +123,35 @@ function draft(parts: Parts, people: readonly PersonColumn[], object: Object): S
     channels: !object.counted
       ? null
       : { value: [`${kind}:{${id}}`], reason: 'whoever watches it sees the count change' },
-    counter: isFree
-      ? {
-          value: {
-            event: isStandard ? (type === 'repost' ? 'repost_update' : 'like_update') : `${word}_update`,
-            field,
-          },
-          reason: 'counted by Belfry itself',
-        }
-      : null,
+    counter: counterOf(parts, object),
     include: null,
     when,
     questions,
     reading: null,
   };
+}
+
+/** The first of the standard name, its own word's and its table's that no other table has for these things. Null where none is free. */
+function counterOf({ ctx, table, type, word }: Parts, { kind, thing, counted }: Object): SourceDraft['counter'] {
+  if (!counted) return null;
+  const named = (name: string): { event: string; field: string } => ({
+    event: `${name}_update`,
+    field: `${name.endsWith('s') ? name : `${name}s`}_count`,
+  });
+  const own = wordsOf(table.name).filter((one) => !kind.split('_').includes(one));
+  const isLeft = type === 'like' && word !== 'like' && thing !== null && isLikedElsewhere(ctx, table, thing);
+  const names = [...(isLeft ? [] : [type]), word, own.join('_')].filter((name) => /^[a-z][a-z0-9_]{0,39}$/.test(name));
+  const value = names.map(named).find(({ field }) => ctx.takeCounter(kind, field));
+  return value === undefined ? null : { value, reason: 'counted by Belfry itself' };
+}
+
+/** `likes` beside `favorites`: the standard name is for the one that is called so. */
+function isLikedElsewhere(ctx: Context, table: Table, thing: Table): boolean {
+  return ctx.database.tables.some((other) => {
+    const words = wordsOf(other.name);
+    if (other === table || !words.includes('like') || has(words.slice(-1), COMMENT) || has(words, NOISE)) return false;
+    return ctx.people.columnsOf(other).length > 0 && ctx.references.of(other).some((to) => to.table === thing);
+  });
 }
 
 function voteCondition(
@@ -190,6 +202,7 @@ function likesOfPeople(parts: Parts, people: readonly PersonColumn[]): Found {
     return { sources: [], ignored: 'a person likes a person, but which column is which is not clear' };
   const source = draft(parts, [direction.actor], {
     kind: 'profile',
+    thing: null,
     id: direction.target.column.name,
     keyColumns: [direction.target.column.name],
     objectReason: direction.reason,
@@ -206,6 +219,7 @@ function likesOfMany(parts: Parts, people: readonly PersonColumn[], polymorphic:
   return targetsOf(parts.ctx, parts.table, polymorphic).map((target) =>
     draft(parts, people, {
       kind: target.kind,
+      thing: target.table,
       id: polymorphic.id.name,
       keyColumns: [polymorphic.type.name, polymorphic.id.name],
       objectReason: `${polymorphic.type.name} says what it is`,

@@ -54,7 +54,7 @@ export function recognise(database: Database, answers: Answers = new Map()): Dra
 
   const result: Result = { sources: [], pairs: [], channels: [], ignored: [] };
   for (const table of kindsFirst(database)) if (!ctx.isPeople(table)) recogniseTable(ctx, table, result);
-  result.sources = oneFollow(ctx, result.sources).flatMap((source) => shownToAll(ctx, source));
+  result.sources = oneFollow(ctx, result.sources).flatMap((source) => shownToAll(ctx, heard(source)));
   const pairs = onePerSection(ctx, result.pairs);
   const kinds = [...new Set([...result.sources.flatMap(channelKinds), ...result.channels.map(({ kind }) => kind)])];
   const channels = kinds.flatMap(
@@ -70,6 +70,13 @@ export function recognise(database: Database, answers: Answers = new Map()): Dra
     ignored: result.ignored,
     notes: notesOf(ctx, result.sources),
   };
+}
+
+/** Of what is neither counted nor shown no channel would hear. */
+function heard(source: SourceDraft): SourceDraft {
+  if (source.channels === null || source.counter !== null || source.include !== null) return source;
+  const reason = `${source.reason}; no channel hears of it: it has no name of its own for a count, and no columns to show`;
+  return { ...source, reason, channels: null };
 }
 
 /** Tells what was missed while nothing was captured. */

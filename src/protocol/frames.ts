@@ -265,7 +265,7 @@ export interface ChannelPush {
   readonly data: JsonObject;
 }
 
-/** Events whose names belong to the protocol: nobody may publish one to a channel. */
+/** Events whose names belong to the protocol: nobody may publish one to a channel, and no counter be told by one. */
 export const RESERVED_EVENTS: readonly string[] = [
   'notification',
   'withdrawn',

@@ -38,15 +38,17 @@ const good = write(
   `version: 1\ndatabase: { url: "postgres://nobody@127.0.0.1:1/none" }\nauth: { secret: ${SECRET}, issuer: me, audience: [app, other] }\nsources: []`,
 );
 
-/** `outbox list`, `status`, …: every command that does something. */
-function leaves(command: Command, prefix: readonly string[] = []): string[][] {
-  if (command.commands.length === 0) return [[...prefix]];
-  return command.commands.flatMap((child) => leaves(child, [...prefix, child.name()]));
+/** `outbox`, `outbox list`, `status`, …: every command, and every group of them. */
+function namesOf(command: Command, prefix: readonly string[] = []): string[][] {
+  return command.commands.flatMap((child) => {
+    const name = [...prefix, child.name()];
+    return [name, ...namesOf(child, name)];
+  });
 }
 
 describe('help', () => {
   it('is there for every command, names --config, and costs nothing', async () => {
-    const commands = leaves(await createProgram());
+    const commands = namesOf(await createProgram());
     expect(commands.length).toBeGreaterThan(10);
     // Side by side, since each is a process.
     const answers = await Promise.all(commands.map(async (command) => run([...command, '--help'])));
@@ -72,6 +74,16 @@ it.each([[['-c', good]], [[`--config=${good}`]]])('the config may stand before t
   expect(token).toMatchObject({ code: 0, out: expect.stringMatching(/^[\w-]+[.][\w-]+[.][\w-]+\n$/) as string });
   expect((await run([...config, 'dead-letter', 'show', 'x'])).err).toMatch(/x/);
   expect(await run([...config])).toMatchObject({ code: 2 });
+});
+
+it.each([
+  [['outbox', '--config', good, 'list']],
+  [['outbox', 'list', '--config', good]],
+  [['outbox', '-c', 'none.yaml', 'list', '-c', good]],
+  [['dead-letter', `--config=${good}`, 'show', '1']],
+])('the config may stand before the command of a group, whose own wins: %j', async (args) => {
+  // The database of that config, which is not there.
+  expect(await run(args)).toMatchObject({ code: 1, err: expect.stringContaining('127.0.0.1:1') as string });
 });
 
 describe('wrong usage ends with 2 and a line that says so', () => {

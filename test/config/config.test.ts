@@ -8,6 +8,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { loadConfig, mappedColumns, parseConfig } from '../../src/config.js';
 import type { Config, Environment } from '../../src/config.js';
 import { BelfryError } from '../../src/errors.js';
+import { RESERVED_EVENTS } from '../../src/protocol/frames.js';
 
 const SECRET = 'a-secret-of-more-than-thirty-two-bytes';
 const BASE = 'version: 1\ndatabase: { url: "postgres://h/d" }\n';
@@ -108,6 +109,53 @@ describe('a minimal file', () => {
     );
     expect(Object.keys(aggregation).sort()).toEqual(['like', 'reaction', 'repost']);
     expect(aggregation['like']).toMatchObject({ windowMs: 250, sample: 8 });
+  });
+});
+
+/** Two sources that count, the second with a field of the same name. */
+function counting(first: string, second: string): string {
+  const one = (name: string, fields: string): string =>
+    `  - { name: ${name}, type: like, table: t, key: [id], ${fields} }`;
+  return `${BASE}${AUTH}sources:\n${one('a', first)}\n${one('b', second)}\n`;
+}
+const counted = (event: string, channel = 'post:{p}', object = '{ kind: post, id: p }'): string =>
+  `object: ${object}, channels: ["${channel}"], counter: { event: ${event}, field: n }`;
+
+describe('the fields of counters', () => {
+  it('are one for each source that counts the same things for the same channels, whose state would be their sum', () => {
+    const text =
+      'is counted in post:{id} by sources[0] too, which would tell another number: give each a field of its own';
+    const found = { 'sources[1].counter.field': `n of each post ${text} (line 6)` };
+    expect(problemsOf(counting(counted('e'), counted('f')))).toEqual(found);
+    expect(problemsOf(counting(counted('e'), counted('e', 'post:{q}', '{ kind: post, id: q }')))).toEqual(found);
+    expect(problemsOf(counting(`${counted('e')}, colour: red`, counted('f')))).toMatchObject(found);
+  });
+
+  it.each([
+    ['another kind of object', counted('f', 'post:{p}', '{ kind: photo, id: p }')],
+    ['channels of another kind', counted('f', 'side:{p}')],
+    ['channels that are not the object', counted('f', 'post:{q}')],
+    ['the channel of everybody, which has no state', counted('f', 'all')],
+  ])('may be the same for %s', (_, second) => {
+    expect(problemsOf(counting(counted('e'), second))).toEqual({});
+  });
+
+  it.each([
+    ['the actor', '', 'user_id', /^user_id is the actor in the same push/],
+    ['the object', '', 'post_id', /^post_id is the object in the same push/],
+    ['the included columns by the type', 'include: [a],', 'like', /^like is the included columns in the same push/],
+    ['the included columns by the subject', 'subject: { kind: c, id: c }, include: [a],', 'c', /^c is the included/],
+  ])('are no key of %s', (_, more, field, told) => {
+    const text = source(
+      `${more} object: { kind: post, id: p }, channels: ["post:{p}"], counter: { event: e, field: ${field} }`,
+    );
+    const found = problemsOf(text);
+    expect(Object.keys(found)).toEqual(['sources[0].counter.field']);
+    expect(found['sources[0].counter.field']).toMatch(told);
+  });
+
+  it('may have the name of the type where nothing is included', () => {
+    expect(problemsOf(source(counted('like').replace('field: n', 'field: like')))).toEqual({});
   });
 });
 
@@ -221,7 +269,17 @@ channels: { p: { recheck: [perhaps_the_second] } }`;
 
   it('of an empty file name what must be there', () => {
     expect(Object.keys(problemsOf('')).sort()).toEqual(['auth', 'database', 'sources', 'the file', 'version']);
-    expect(problemsOf('[]')['the file']).toMatch(/mapping/);
+  });
+
+  it('of a file that is no mapping are one: what the environment supplies is not missing', () => {
+    const env = { DATABASE_URL: 'postgres://h/d', JWT_SECRET: SECRET };
+    for (const text of ['- 1', '[]', 'x'])
+      expect(problemsOf(text, env)).toEqual({
+        'the file': expect.stringMatching(
+          /^must be a mapping of keys that begins with version: 1, not (a list|this text)/,
+        ) as string,
+      });
+    expect(Object.keys(problemsOf('', env)).sort()).toEqual(['sources', 'version']);
   });
 
   it('of YAML itself come with their line', () => {
@@ -241,6 +299,12 @@ channels: { p: { recheck: [perhaps_the_second] } }`;
       'sources[0].recipient.path[0].match': 'is missing (text) (line 5)',
     });
     expect(problemsOf(source('actor: 5'))['sources[0].actor']).toMatch(/^is not a column or/);
+  });
+
+  it.each(RESERVED_EVENTS)('of a counter whose event is %s, which belongs to the protocol', (event) => {
+    expect(problemsOf(source(counted(event)))).toEqual({
+      'sources[0].counter.event': `${event} belongs to the protocol; take another name (line 5)`,
+    });
   });
 
   it.each([

@@ -122,6 +122,22 @@ describe('the file', () => {
     expect(readdirSync(cwd)).toEqual(['belfry.yaml']);
   });
 
+  it('that can not be written is named as it was asked for, and so is a folder that is not there', async () => {
+    writeFileSync(file('plain'), '');
+    for (const name of ['nowhere', 'plain'])
+      expect(await run(['init', '--config', `${name}/x.yaml`])).toEqual({
+        code: 1,
+        out: '',
+        err: `belfry: ${name}/x.yaml can't be written: there is no folder ${name}; make it, or name another file with --config.\n`,
+      });
+    const long = `${'x'.repeat(250)}.yaml`;
+    expect(await run(['init', '--config', long])).toEqual({
+      code: 1,
+      out: '',
+      err: `belfry: ${long} can't be written: ENAMETOOLONG: name too long, open '${long}'\n`,
+    });
+  });
+
   it('that is there stays as it is, exit 1 with one clear line; --force writes it anew', async () => {
     writeFileSync(file('mine.yaml'), 'mine');
     const refused = await run(['init', '--config', 'mine.yaml']);

@@ -109,6 +109,45 @@ describe('a thing that what it is in may hide', () => {
   });
 });
 
+describe('two tables that count one thing', () => {
+  const likes = (name: string): string =>
+    `create table ${name} (user_id int references users, post_id int references posts, primary key (user_id, post_id));`;
+  const countersOf = ({ sources }: Config) =>
+    Object.fromEntries(sources.map(({ table, counter, channels }) => [table, [counter, channels.length]]));
+
+  it('have a field and an event each, by their words', async () => {
+    const { config, text } = await through(`${things} ${likes('post_favorites')} ${likes('"Post-Likes"')}`);
+    expect(countersOf(config)).toEqual({
+      'public.post_favorites': [{ event: 'favorite_update', field: 'favorites_count' }, 1],
+      'public."Post-Likes"': [{ event: 'like_update', field: 'likes_count' }, 1],
+    });
+    expect(config.warnings.filter((warning) => warning.includes('hear nothing'))).toEqual([]);
+    expect(text.match(/# counted by Belfry itself/g)).toHaveLength(2);
+  });
+
+  it('by the whole name where the word is the same', async () => {
+    const { config } = await through(`${things} ${likes('likes')} ${likes('old_likes')}`);
+    expect(countersOf(config)).toEqual({
+      'public.likes': [{ event: 'like_update', field: 'likes_count' }, 1],
+      'public.old_likes': [{ event: 'old_like_update', field: 'old_likes_count' }, 1],
+    });
+  });
+
+  it('are told to those who watch only by the first where names do not tell them apart, and why stands there', async () => {
+    const { config, text } = await through(`${things} ${likes('post_likes')} ${likes('"PostLikes"')}`);
+    const counters = Object.values(countersOf(config));
+    expect(counters).toEqual(
+      expect.arrayContaining([
+        [{ event: 'like_update', field: 'likes_count' }, 1],
+        [null, 0],
+      ]),
+    );
+    expect(config.sources.every(({ recipient }) => recipient !== null)).toBe(true);
+    expect(text).toContain('; no channel hears of it: it has no name of its own for a count, and no columns to show');
+    expect(config.warnings.filter((warning) => warning.includes('hear nothing'))).toEqual([]);
+  });
+});
+
 describe('row-level security', () => {
   const social = `${things}
     create table comments (id int primary key, post_id int references posts, user_id int references users, body text);

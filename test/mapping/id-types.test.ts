@@ -68,6 +68,13 @@ channels: { post: { read: public } }`,
     ]);
   });
 
+  it('in the outbox as it is looked at', async () => {
+    const client = await chars.database.client();
+    const [item] = await listOutbox(client, chars.batches.config, { source: 'like', user: 'bo', object: 'post:p2' }, 1);
+    const row = { who: 'bo', post: 'p2' };
+    expect(item).toMatchObject({ actor_id: 'bo', object: { kind: 'post', id: 'p2' }, new: row });
+  });
+
   it('in lists, mentions and calls', async () => {
     expect(await chars.heard(`insert into notes values ('n1', 'bo', '{ada,cleo}', 'Hi @Dora')`)).toEqual([
       'ada told bo!',

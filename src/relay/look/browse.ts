@@ -93,7 +93,7 @@ class Browser {
     private readonly resolvePage: (pageSelect: string) => string,
   ) {
     this.sources = new Map(config.sources.map((source) => [source.name, source]));
-    this.#cells = cellsSql(config, 'o');
+    this.#cells = cellsSql({ config, types }, 'o');
   }
 
   static async open(client: pg.ClientBase, config: Config): Promise<Browser> {

@@ -98,11 +98,14 @@ export function userColumns(source: Source): string[] {
 }
 
 /** Internal sources, with the columns that name people. */
-export function pairsOf(config: Config): { readonly name: string; readonly columns: readonly string[] }[] {
+export function pairsOf(
+  config: Config,
+): { readonly name: string; readonly table: string; readonly columns: readonly string[] }[] {
   const { blocks, mutes, threadMutes } = config;
+  const of = (name: string, table: string, columns: readonly string[]) => ({ name, table, columns });
   return [
-    ...(blocks === null ? [] : [{ name: 'belfry.blocks', columns: [blocks.from, blocks.to] }]),
-    ...(mutes === null ? [] : [{ name: 'belfry.mutes', columns: [mutes.from, mutes.to] }]),
-    ...(threadMutes === null ? [] : [{ name: 'belfry.thread_mutes', columns: [threadMutes.user, threadMutes.id] }]),
+    ...(blocks === null ? [] : [of('belfry.blocks', blocks.table, [blocks.from, blocks.to])]),
+    ...(mutes === null ? [] : [of('belfry.mutes', mutes.table, [mutes.from, mutes.to])]),
+    ...(threadMutes === null ? [] : [of('belfry.thread_mutes', threadMutes.table, [threadMutes.user, threadMutes.id])]),
   ];
 }
