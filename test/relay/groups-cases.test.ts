@@ -200,7 +200,7 @@ describe('somebody who leaves', () => {
 });
 
 describe('a mark while a window is open', () => {
-  it('read says that what waits has been seen: the window ends without making it unseen', async () => {
+  it('read is what was pushed: what waits makes it unseen when its window ends, and rings', async () => {
     const { ada, bo, cleo, post } = world;
     await like(pool(), bo, post);
     await world.heard(ada);
@@ -208,8 +208,8 @@ describe('a mark while a window is open', () => {
     await world.heard(ada);
     const { seq } = await world.list(ada);
     await world.batches.inbox.mark(ada, 'read', { through: seq }, null);
-    expect(await windowEnds(ada)).toMatchObject([{ data: { data: { state: 'read', alert: false } } }]);
-    expect(await world.list(ada)).toMatchObject({ unseen: 0, unread: 0, items: [{ data: { actor_count: 2 } }] });
+    expect(await windowEnds(ada)).toMatchObject([{ data: { data: { state: 'unseen', alert: true } } }]);
+    expect(await world.list(ada)).toMatchObject({ unseen: 1, unread: 1, items: [{ data: { actor_count: 2 } }] });
   });
 
   it('never goes back: not from read to seen, nor from archived to read; and reaches nobody else’s', async () => {
