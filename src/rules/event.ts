@@ -30,6 +30,8 @@ export type SourceOp = 'created' | 'removed' | 'changed';
 /** A row of the outbox that came from a source's trigger, resolved. */
 export interface SourceEvent {
   readonly id: string;
+  /** The transaction that wrote it. */
+  readonly xid: string;
   readonly at: Date;
   readonly source: string;
   readonly op: SourceOp;

@@ -32,6 +32,8 @@ export type NetChange =
       readonly after: Side;
       /** It was gone in between: what a block took away meanwhile may have come after the block. */
       readonly cameBack: boolean;
+      /** Between two transactions. In one it may also be a row that a trigger deleted as it was inserted, whose event comes last. */
+      readonly wasSeenGone: boolean;
     };
 
 interface Run {
@@ -40,8 +42,9 @@ interface Run {
   before: Side | null;
   /** The row now, null when it is gone. */
   after: Side | null;
-  /** It was there before the page, and gone for a while. */
+  /** It was there before the page, and gone for a while; for others to see. */
   away: boolean;
+  seenGone: boolean;
   /** It does not count, but is still there: an update made `when` false. */
   hidden: boolean;
   /** Where the last part of the run began, within which every event begins where the one before it ends. */
@@ -95,7 +98,7 @@ function step(
   // Put at the end again, so that the order is that of the last event.
   runs.delete(id);
   if (run === undefined) {
-    runs.set(id, { last: event, before, after, away: false, hidden, begun: before, whole: true });
+    runs.set(id, { last: event, before, after, away: false, seenGone: false, hidden, begun: before, whole: true });
   } else if (isLater(run, event)) {
     // Where it no longer counts, what was there is taken back: it may have been another row, if nothing keeps keys apart.
     const was = run.after === null ? (before ?? run.before) : before;
@@ -103,8 +106,10 @@ function step(
   } else {
     const goesOn = before === null ? run.after === null : run.after !== null && follows(before, run.after);
     const part = goesOn ? { begun: run.begun, whole: run.whole } : { begun: before, whole: false };
-    const away = run.away || (run.before !== null && run.after === null);
-    runs.set(id, { last: event, before: run.before, after, away, hidden, ...part });
+    const back = run.before !== null && run.after === null;
+    const away = run.away || back;
+    const seenGone = run.seenGone || (back && run.last.xid !== event.xid);
+    runs.set(id, { last: event, before: run.before, after, away, seenGone, hidden, ...part });
   }
 }
 
@@ -121,14 +126,14 @@ function follows(before: Side, after: Side): boolean {
   return sameSide(before.actorId === null ? { ...before, actorId: after.actorId } : before, after);
 }
 
-function net({ last, before, after, away }: Run): NetChange | null {
+function net({ last, before, after, away, seenGone }: Run): NetChange | null {
   const { source } = last;
   if (after === null) return before === null ? null : { kind: 'removed', source, event: last, before };
   if (before === null) {
     return { kind: 'created', source, event: last, after, byUpdate: last.op === 'changed' || last.before !== null };
   }
   if (last.op === 'created' && sameSide(before, after) && !away) return null;
-  return { kind: 'changed', source, event: last, before, after, cameBack: away };
+  return { kind: 'changed', source, event: last, before, after, cameBack: away, wasSeenGone: seenGone };
 }
 
 /** Whether both sides say the same in everything that a mapping names. */

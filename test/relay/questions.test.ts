@@ -26,7 +26,7 @@ function planOf(more: Partial<Side>) {
     after,
   };
   return planPage(
-    [{ kind: 'source', event: { ...event, counts: false, countersOnly: false, keyStands: false } }],
+    [{ kind: 'source', event: { ...event, xid: '1', counts: false, countersOnly: false, keyStands: false } }],
     rules,
   );
 }

@@ -9,9 +9,10 @@ import { parseJson } from '../../postgres/json.js';
 import type { Side, SourceEvent } from '../../rules/event.js';
 import { foldPage, sameSide } from '../../rules/fold.js';
 import type { NetChange } from '../../rules/fold.js';
+import { directedKey } from '../../rules/privacy.js';
 import { counterKey } from '../facts/group-facts.js';
 import type { OtherEvent, PageEvent } from './resolved.js';
-import { notifyStep, stepsOf, textOf } from './steps.js';
+import { againSteps, notifyStep, stepsOf, textOf } from './steps.js';
 import type { Step, StepRules } from './steps.js';
 
 /** Internal sources that capture the tables of blocks and mutes. */
@@ -117,6 +118,7 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     else if (event.op === 'broadcast') broadcasts.push({ eventId: event.id, logged: broadcastOf(event) });
   }
 
+  const apart = new Set(blocked.map(([userId, actorId]) => directedKey(userId, actorId)));
   for (const change of foldPage(rows)) {
     if (change.source === blocksSource) continue;
     if (change.source === mutesSource || change.source === threadMutesSource) {
@@ -127,7 +129,8 @@ export function planPage(events: readonly PageEvent[], rules: PlanRules): Plan {
     }
     const source = rules.sources.get(change.source);
     if (source === undefined) continue;
-    placed.push({ eventId: change.event.id, items: stepsOf(change, source, rules) });
+    const items = [...stepsOf(change, source, rules), ...againSteps(change, source, rules, apart)];
+    placed.push({ eventId: change.event.id, items });
     const note = noteOf(change, source);
     if (note !== null) notes.push(note);
   }

@@ -31,7 +31,7 @@ export function resolveSql(
   const body = branches.join('\nunion all\n');
   return (pageSelect) => `with page as materialized (${pageSelect}),
 meta as materialized (select min(id) as first_id, max(id)::text as page_last, count(*)::text as page_count, pg_current_snapshot()::text as page_target from page)
-select r.id::text, date_part('epoch', r.at) * 1000 as at_ms, r.source, r.op, r.counts, r.counters_only,
+select r.id::text, r.xid::text, date_part('epoch', r.at) * 1000 as at_ms, r.source, r.op, r.counts, r.counters_only,
        r.before,
        r.a_key, r.a_actor, r.a_object, r.a_subject, r.a_route, r.a_channels, r.a_include,
        r.recipient, r.stands, r.raw, m.page_last, m.page_count, m.page_target
@@ -65,7 +65,7 @@ function sourceBranch(source: Source, types: ColumnTypes, recipients: boolean): 
   const counts =
     source.counter === null ? 'false' : 'seed.seed is null or not pg_visible_in_snapshot(p.xid, seed.seed)';
   if (source.counter !== null) joins.push(`left join belfry.source_state seed on seed.source = ${name}`);
-  return `select p.id, p.at, p.source, p.op, ${counts} as counts,
+  return `select p.id, p.xid, p.at, p.source, p.op, ${counts} as counts,
        coalesce(p.new, p.old) ? 'belfry:counters' as counters_only,
        case when p.old is not null then json_build_array(${sideSql(source, types, 'p.old', actorBefore(source, types, actor)).join(', ')})::text end as before,
        ${sideSql(source, types, 'p.new', actor)
@@ -108,7 +108,7 @@ function otherBranch(names: readonly string[], types: ColumnTypes): string {
   const people = ['user_id', 'actor_id'].map(
     (column) => `${quoteLiteral(column)}, ${personId(text('p.new', column), null, types)}`,
   );
-  return `select p.id, p.at, p.source, p.op, false as counts, false as counters_only, null::text as before, ${nulls},
+  return `select p.id, p.xid, p.at, p.source, p.op, false as counts, false as counters_only, null::text as before, ${nulls},
        null::text as recipient, false as stands,
        (case when p.new ? 'data' then p.new || jsonb_build_object('data', (p.new -> 'data')::text) else coalesce(p.new, '{}') end
          || jsonb_strip_nulls(jsonb_build_object(${people.join(', ')})))::text as raw

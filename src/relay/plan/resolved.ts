@@ -8,6 +8,7 @@ export const wideRecipients = 1_000;
 /** A row of the statement. One event comes as several when it has several recipients. */
 export interface ResolvedRow {
   readonly id: string;
+  readonly xid: string;
   /** Milliseconds since the epoch. */
   readonly at_ms: number;
   readonly source: string;
@@ -95,6 +96,7 @@ export function eventsOf(rows: readonly ResolvedRow[], sources: Pick<ReadonlySet
       kind: 'source',
       event: {
         id: row.id,
+        xid: row.xid,
         at: new Date(row.at_ms),
         source: row.source,
         op: row.op as SourceOp,

@@ -5,6 +5,7 @@ import type { Side, SourceEvent } from '../../rules/event.js';
 import { samePlace, sameSide } from '../../rules/fold.js';
 import type { NetChange } from '../../rules/fold.js';
 import { groupKeyOf } from '../../rules/group.js';
+import { directedKey } from '../../rules/privacy.js';
 import type { OtherEvent } from './resolved.js';
 
 /** An event and everybody it may be for. */
@@ -68,14 +69,12 @@ export function stepsOf(change: NetChange, source: Source, rules: StepRules): St
         ifHeld: false,
       }),
     ];
-  const { before, after, cameBack } = change;
-  if (cameBack && samePlace(before, after)) {
-    // Who has what it brought before keeps that; who does not, since a rule kept it from them then or took it away, is told as by a new row.
-    if (after.wide !== true)
-      return [deliverStep(change.event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false })];
-    // They would have to be looked for among all who have it.
-    if (change.event.op === 'created' && sameSide(before, after)) return [];
-  }
+  const { before, after, cameBack, wasSeenGone } = change;
+  // Who has what it brought before keeps that; who does not, since a rule kept it from them then or took it away, is told as by a new row. Of a wide
+  // event those would have to be looked for among all who have it.
+  if (wasSeenGone && samePlace(before, after) && after.wide !== true)
+    return [deliverStep(change.event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false })];
+  if (cameBack && change.event.op === 'created' && sameSide(before, after)) return [];
   if (samePlace(before, after) || before.route === null) {
     return [deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: false, ifHeld: true })];
   }
@@ -90,6 +89,25 @@ export function stepsOf(change: NetChange, source: Source, rules: StepRules): St
     { kind: 'retract', source: source.name, key: before.key, keep: [] },
     deliverStep(change.event, after, source, rules, { byUpdate: true, fresh: true, ifHeld: false }),
   ];
+}
+
+/**
+ * A row that came back as it was has not changed, but a block of the page takes away what it brought (`blocked`); for whom the block came
+ * first, it is told again. `apart`: the directed pairs of those blocks.
+ */
+export function againSteps(
+  change: NetChange,
+  source: Source,
+  rules: StepRules,
+  apart: ReadonlySet<string>,
+): DeliverStep[] {
+  if (apart.size === 0 || change.kind !== 'changed' || !change.cameBack || change.wasSeenGone) return [];
+  const { before, after, event } = change;
+  if (!samePlace(before, after)) return [];
+  const step = deliverStep(event, after, source, rules, { byUpdate: false, fresh: false, ifHeld: false });
+  return after.recipients
+    .filter((userId) => apart.has(directedKey(userId, after.actorId ?? '')))
+    .map((userId) => ({ ...step, recipients: [userId], alone: true }));
 }
 
 function deliverStep(

@@ -154,6 +154,7 @@ async function retractGone(facts: pg.Client, source: Source, types: ColumnTypes,
       kind: 'source',
       event: {
         id: '0',
+        xid: '0',
         at,
         source: source.name,
         op: 'removed',
