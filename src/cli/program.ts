@@ -36,8 +36,8 @@ export function commandFirst(args: readonly string[]): readonly string[] {
   const [first = ''] = args;
   const length = /^(?:-c|--config)$/.test(first) ? 2 : /^(?:-c.|--config=)/.test(first) ? 1 : 0;
   const rest = args.slice(length);
-  // Without a command they stay where they are, to be told of.
-  if (length === 0 || rest[0] === undefined || !commands.has(rest[0])) return args;
+  // Without a command nothing is asked for, and the help is shown.
+  if (rest.length === 0) return rest;
   const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
   return [...rest.slice(0, end), ...args.slice(0, length), ...rest.slice(end)];
 }
