@@ -69,10 +69,9 @@ function missedSql(source: Source, time: string, types: ColumnTypes): string {
     `array[${columns.map((column) => `${side} ->> ${quoteLiteral(column)}`).join(', ')}]::text[]`;
   const keyOf = (side: string): string => textsOf(source.key, side);
   const telling = tellingColumns(source);
-  const lacks = telling.map((column) => {
-    const value = (side: string): string => `${side}.new ->> ${quoteLiteral(column)}`;
-    return `${value('k')} is null and ${value('m')} is not null`;
-  });
+  const lacks = telling.map(
+    (column, i) => `k.telling[${String(i + 1)}] is null and m.new ->> ${quoteLiteral(column)} is not null`,
+  );
   // As the relay writes it (resolve.ts).
   const keyText = `json_build_array(${source.key.map((_, i) => `m.key[${String(i + 1)}]`).join(', ')})::text`;
   const since = `(select w.since from since w)`;
@@ -100,7 +99,7 @@ with since as materialized (
 )`
            }) x
 ), known as materialized (
-  select ${keyOf('o.new')} as key, o.new, o.at
+  select ${keyOf('o.new')} as key, ${textsOf(telling, 'o.new')} as telling, o.at
     from belfry.outbox o
    where o.source = ${name} and o.at >= ${since} - interval '${String(skewMs)} milliseconds'
      and (o.op = 'created' or o.op = 'changed' and ${textsOf(telling, 'o.new')} is distinct from ${textsOf(telling, 'o.old')})
