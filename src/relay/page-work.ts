@@ -52,10 +52,8 @@ export interface PageWorkOptions {
 }
 
 export class PageWork {
-  /** Sources of which it was told that their events are set aside. */
-  private readonly told = new Set<string>();
-  /** Sources of which it was told that their events lack columns. */
-  private readonly toldIncomplete = new Set<string>();
+  /** Sources of which it was told that their events are set aside, or lack columns. */
+  private readonly told = { aside: new Set<string>(), incomplete: new Set<string>() };
 
   constructor(private readonly work: PageWorkOptions) {}
 
@@ -151,7 +149,7 @@ export class PageWork {
     const { metrics, log } = this.work.options;
     for (const { source, aside } of unmapped) {
       metrics.deadLetters.inc(aside.length);
-      if (this.told.size === this.told.add(source).size) continue;
+      if (!isNews(this.told.aside, source)) continue;
       log.error(
         { source },
         'events of a source that the config of this relay does not name are set aside as dead letters: restart it with the config that belfry migrate ran with',
@@ -162,7 +160,7 @@ export class PageWork {
   /** Each source once a term. */
   private tellOfIncomplete(incomplete: readonly Incomplete[]): void {
     for (const { source, columns } of incomplete) {
-      if (this.toldIncomplete.size === this.toldIncomplete.add(source).size) continue;
+      if (!isNews(this.told.incomplete, source)) continue;
       this.work.options.log.error(
         { source, columns },
         'events lack columns that the config names: nobody is told of them until config and tables fit, then they are captured again',
@@ -186,6 +184,11 @@ export class PageWork {
       { to: 'control', kind: 'resync', reason: 'truncated', userIds: null },
     ]);
   }
+}
+
+/** Whether a source was not told of before, which from now on it was. */
+function isNews(told: Set<string>, source: string): boolean {
+  return told.size !== told.add(source).size;
 }
 
 /** Does the work again where it lost against others (deadlock, lock timeout). */

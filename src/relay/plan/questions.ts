@@ -32,9 +32,15 @@ export function privacyQuestionsOf(plan: Plan, threads: readonly Thread[]): Ques
     source: '',
     delivery: { recipientId, actorId: null, type: '', objectKind: null, objectId: null, ...more },
   });
+  const delivers = deliversOf(plan);
+  // Most are asked about already, as those who did what somebody is notified of.
+  const asked = new Set(delivers.flatMap(({ actorId, recipients }) => (recipients.length === 0 ? [] : [actorId])));
+  const authors = plan.notes.flatMap(({ side: { actorId } }) =>
+    actorId === null || asked.has(actorId) ? [] : [actorId],
+  );
   return [
-    ...deliveryQuestions(deliversOf(plan)),
-    ...plan.notes.flatMap(({ side: { actorId } }) => (actorId === null ? [] : [about(actorId, {})])),
+    ...deliveryQuestions(delivers),
+    ...authors.map((actorId) => about(actorId, {})),
     ...plan.muted.map(([userId, actorId]) => about(userId, { actorId })),
     ...threads.map(({ userId, kind, id }) => about(userId, { objectKind: kind, objectId: id })),
   ];
